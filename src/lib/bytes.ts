@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Byte-string helpers that work in Node, browsers and workers alike. */
+import { InputError } from './errors.ts';
+
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
+
+/** Lower-case hexadecimal digits of the bytes. */
+export function toHex(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) {
+    text += HEX[byte];
+  }
+  return text;
+}
+
+/**
+ * Bytes of a hexadecimal text, an optional leading 0x allowed.
+ *
+ * Errors   HEX_INVALID for an odd number of digits or another character
+ */
+export function fromHex(text: string, where = 'hex'): Uint8Array {
+  const digits = text.startsWith('0x') || text.startsWith('0X') ? text.slice(2) : text;
+  if (digits.length % 2 !== 0 || /[^0-9a-fA-F]/.test(digits)) {
+    throw new InputError(
+      'HEX_INVALID',
+      `not an even number of hexadecimal digits: ${JSON.stringify(text.slice(0, 80))}`,
+      {
+        where,
+      },
+    );
+  }
+  const out = new Uint8Array(digits.length / 2);
+  for (let i = 0; i < out.length; i++) {
+    out[i] = Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16);
+  }
+  return out;
+}
+
+export function concat(...parts: readonly Uint8Array[]): Uint8Array {
+  let size = 0;
+  for (const part of parts) {
+    size += part.length;
+  }
+  const out = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) {
+    return false;
+  }
+  let difference = 0;
+  for (let i = 0; i < a.length; i++) {
+    difference |= a[i]! ^ b[i]!;
+  }
+  return difference === 0;
+}
+
+export function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
+}
+
+export function reversed(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from(bytes).reverse();
+}
+
+export function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+export function readU16(bytes: Uint8Array, at: number): number {
+  return bytes[at]! | (bytes[at + 1]! << 8);
+}
+
+export function readU32(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+}
+
+export function readU64(bytes: Uint8Array, at: number): bigint {
+  return BigInt(readU32(bytes, at)) | (BigInt(readU32(bytes, at + 4)) << 32n);
+}
+
+export function writeU16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value & 0xff;
+  bytes[at + 1] = (value >>> 8) & 0xff;
+}
+
+export function writeU32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value & 0xff;
+  bytes[at + 1] = (value >>> 8) & 0xff;
+  bytes[at + 2] = (value >>> 16) & 0xff;
+  bytes[at + 3] = (value >>> 24) & 0xff;
+}
+
+export function writeU64(bytes: Uint8Array, at: number, value: bigint): void {
+  writeU32(bytes, at, Number(value & 0xffffffffn));
+  writeU32(bytes, at + 4, Number((value >> 32n) & 0xffffffffn));
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Every code an exception can carry: who caused it, what to do, and the exit code of the CLI. */
+
+export interface ErrorCodeRow {
+  readonly kind: 'input' | 'environment' | 'bug';
+  readonly action: string;
+  /** Exit code of the command line when this error ends it. */
+  readonly exit: 1 | 2 | 3 | 70;
+}
+
+export const ERROR_CODES = {
+  BUG: {
+    kind: 'bug',
+    action: 'This is a defect in softsnp; please report it with the command line and the seed.',
+    exit: 70,
+  },
+  LAYOUT_LENGTH_MISMATCH: {
+    kind: 'input',
+    action: 'Give exactly the number of bytes the structure has.',
+    exit: 1,
+  },
+  LAYOUT_RESERVED_NOT_ZERO: {
+    kind: 'input',
+    action: 'The bytes are not of this structure, or of a newer version of it.',
+    exit: 1,
+  },
+  LAYOUT_VALUE_OUT_OF_RANGE: {
+    kind: 'input',
+    action: 'Use a value that fits the field.',
+    exit: 1,
+  },
+  HEX_INVALID: { kind: 'input', action: 'Give an even number of hexadecimal digits.', exit: 1 },
+  OPTION_INVALID: { kind: 'input', action: 'See the help text of the command for what it takes.', exit: 1 },
+  FILE_UNREADABLE: { kind: 'environment', action: 'Check the path and its permissions.', exit: 1 },
+  OVMF_INVALID: {
+    kind: 'input',
+    action: 'Give an OVMF image built with SEV-SNP support (AmdSev or a 2 MiB OVMF.fd).',
+    exit: 1,
+  },
+  VCPU_TYPE_UNKNOWN: { kind: 'input', action: 'Use one of the names softsnp attest --help lists.', exit: 1 },
+  CERT_TABLE_INVALID: {
+    kind: 'input',
+    action: 'Write the certificate table again; see docs/reference/layouts.md for its form.',
+    exit: 1,
+  },
+  CERTIFICATE_INVALID: { kind: 'input', action: 'Give an X.509 certificate in DER or PEM.', exit: 1 },
+  FFI_UNAVAILABLE: {
+    kind: 'environment',
+    action: 'Install the optional dependency koffi (npm install koffi) on a supported platform.',
+    exit: 3,
+  },
+  LOCK_FAILED: {
+    kind: 'environment',
+    action: 'Put the file on a filesystem that has open-file-description locks.',
+    exit: 3,
+  },
+  STATE_INVALID: {
+    kind: 'input',
+    action: 'The state folder is damaged or of another version; move it away to start anew.',
+    exit: 1,
+  },
+  STATE_BUSY: {
+    kind: 'environment',
+    action: 'Another softsnp uses this state folder; stop it or choose another --state.',
+    exit: 3,
+  },
+  STATE_UNWRITABLE: { kind: 'environment', action: 'Choose a --state folder you may write to.', exit: 3 },
+} as const satisfies Record<string, ErrorCodeRow>;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
