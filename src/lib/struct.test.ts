@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
-import { array, bits64, bytes, layout, u16le, u32le, u64le, u8 } from './struct.ts';
+import { array, bits64, bytes, layout, u8, u16le, u32le, u64le } from './struct.ts';
 
 const Inner = layout('Inner', 8, { spec: 'TEST', at: 'inner' }, { a: [0, u16le], b: [4, u32le] });
 const Policy = bits64({ minor: [0, 8], smt: [16, 1] }, [17]);

@@ -4,8 +4,9 @@
  * from it. Offsets are written, never counted; overlap and overrun are refused when the module loads;
  * bytes no field covers must be zero unless the declaration says otherwise.
  */
-import { InputError, invariant } from './errors.ts';
+
 import { readU16, readU32, readU64, toHex, writeU16, writeU32, writeU64 } from './bytes.ts';
+import { InputError, invariant } from './errors.ts';
 
 export interface Codec<T> {
   /** Type as the reference pages print it: u32, u8[16], bits64 ... */
