@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The system calls Node has no function for, through koffi: loaded once, at first use, and optional.
+ *
+ * Every call answers as the kernel does: 0 or a count, or a negative errno. The only exception thrown
+ * here is FFI_UNAVAILABLE, when the library cannot be loaded at all.
+ */
+import { createRequire } from 'node:module';
+import { writeU64 } from '../lib/bytes.ts';
+import { EnvironmentError } from '../lib/errors.ts';
+
+type Koffi = typeof import('koffi');
+/** What the calls bound here take and give: numbers, texts, memory. */
+type Native = (...args: (number | string | null | Uint8Array)[]) => number;
+interface AsyncNative extends Native {
+  async(...args: (number | string | null | Uint8Array | ((error: unknown, result: number) => void))[]): void;
+}
+
+/** <fcntl.h>, <sys/mount.h>: values of x86-64 and arm64 alike. */
+export const Libc = {
+  F_OFD_SETLK: 37,
+  F_RDLCK: 0,
+  F_WRLCK: 1,
+  F_UNLCK: 2,
+  MS_RDONLY: 1,
+  MS_NOSUID: 2,
+  MS_NODEV: 4,
+  MS_NOEXEC: 8,
+  MS_BIND: 4096,
+  MS_REC: 16384,
+  MS_PRIVATE: 1 << 18,
+  MNT_DETACH: 2,
+} as const;
+
+export type LockType = 'read' | 'write' | 'unlock';
+
+/** Watches one descriptor on Node's own event loop. */
+export interface DescriptorWatch {
+  close(): void;
+}
+
+interface Bindings {
+  readonly koffi: Koffi;
+  readonly fcntl: Native;
+  readonly ioctl: Native;
+  readonly read: Native;
+  readonly write: Native;
+  readonly mount: AsyncNative;
+  readonly umount2: AsyncNative;
+  readonly processVmReadv: Native;
+  readonly processVmWritev: Native;
+}
+
+let bindings: Bindings | EnvironmentError | undefined;
+
+function bind(): Bindings {
+  const koffi = createRequire(import.meta.url)('koffi') as Koffi;
+  const libc = koffi.load(null);
+  return {
+    koffi,
+    fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
+    ioctl: libc.func('int ioctl(int fd, unsigned long request, ...)'),
+    read: libc.func('long read(int fd, void *buf, size_t count)'),
+    write: libc.func('long write(int fd, const void *buf, size_t count)'),
+    mount: libc.func(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+    ),
+    umount2: libc.func('int umount2(const char *target, int flags)'),
+    processVmReadv: libc.func(
+      'long process_vm_readv(int pid, const void *local, unsigned long nlocal, const void *remote, unsigned long nremote, unsigned long flags)',
+    ),
+    processVmWritev: libc.func(
+      'long process_vm_writev(int pid, const void *local, unsigned long nlocal, const void *remote, unsigned long nremote, unsigned long flags)',
+    ),
+  };
+}
+
+function native(forWhat: string): Bindings {
+  if (bindings === undefined) {
+    try {
+      bindings = bind();
+    } catch (cause) {
+      bindings = new EnvironmentError('FFI_UNAVAILABLE', 'koffi cannot be loaded', { cause });
+    }
+  }
+  if (bindings instanceof EnvironmentError) {
+    throw new EnvironmentError('FFI_UNAVAILABLE', `koffi cannot be loaded; what does not work: ${forWhat}`, {
+      cause: bindings.cause,
+    });
+  }
+  return bindings;
+}
+
+/** Whether system calls can be made at all; asks without throwing. */
+export function ffiAvailable(): boolean {
+  try {
+    native('');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function outcome(lib: Bindings, result: number): number {
+  return result < 0 ? -lib.koffi.errno() : result;
+}
+
+/** struct flock: l_type i16, l_whence i16 (SEEK_SET), l_start i64, l_len i64 (0: to the end), l_pid i32 (0). */
+const FLOCK_SIZE = 32;
+const LOCK_TYPES: Readonly<Record<LockType, number>> = {
+  read: Libc.F_RDLCK,
+  write: Libc.F_WRLCK,
+  unlock: Libc.F_UNLCK,
+};
+
+/**
+ * Takes, converts or drops the open-file-description lock on the whole file, without waiting.
+ *
+ * Returns  0, or a positive errno: EAGAIN (11) or EACCES (13) when another description holds it,
+ *          EBADF (9) when the descriptor lacks the access mode, EINVAL (22) where the kernel has no OFD locks
+ * Errors   FFI_UNAVAILABLE
+ */
+export function fcntlLock(fd: number, type: LockType): number {
+  const lib = native('locks on certificate blobs and state folders');
+  const flock = new Uint8Array(FLOCK_SIZE);
+  flock[0] = LOCK_TYPES[type];
+  const result = lib.fcntl(fd, Libc.F_OFD_SETLK, 'void *', flock);
+  return result < 0 ? lib.koffi.errno() : 0;
+}
+
+/** read(2) into `into`; on a non-blocking descriptor it never sleeps. */
+export function read(fd: number, into: Uint8Array): number {
+  const lib = native('emulated devices');
+  return outcome(lib, lib.read(fd, into, into.length));
+}
+
+/** write(2) of the whole of `from` in one call. */
+export function write(fd: number, from: Uint8Array): number {
+  const lib = native('emulated devices');
+  return outcome(lib, lib.write(fd, from, from.length));
+}
+
+/** ioctl(2) whose argument is a structure (read and written in place) or a number. */
+export function ioctl(fd: number, request: number, arg: Uint8Array | number): number {
+  const lib = native('ioctl clients');
+  const result =
+    typeof arg === 'number'
+      ? lib.ioctl(fd, request, 'unsigned long', arg)
+      : lib.ioctl(fd, request, 'void *', arg);
+  return outcome(lib, result);
+}
+
+function onPool(
+  lib: Bindings,
+  call: AsyncNative,
+  args: readonly (number | string | null)[],
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    call.async(...args, (error: unknown, result: number) => {
+      // Koffi hands the errno of the pool thread over for the time of this callback.
+      const errno = lib.koffi.errno();
+      if (error !== null && error !== undefined) {
+        reject(error);
+      } else {
+        resolve(result < 0 ? -errno : result);
+      }
+    });
+  });
+}
+
+/**
+ * mount(2) on a pool thread: a path inside a filesystem this process serves can only be resolved while
+ * the event loop is free to answer.
+ */
+export function mount(
+  source: string,
+  target: string,
+  type: string | null,
+  flags: number,
+  data: string | null,
+): Promise<number> {
+  const lib = native('mounting emulated devices');
+  return onPool(lib, lib.mount, [source, target, type, flags, data]);
+}
+
+/** umount2(2) on a pool thread, for the same reason. */
+export function umount2(target: string, flags: number): Promise<number> {
+  const lib = native('unmounting emulated devices');
+  return onPool(lib, lib.umount2, [target, flags]);
+}
+
+/** One umount2(2) with MNT_DETACH, at once: what an exit handler can still do. */
+export function detachNow(target: string): number {
+  const lib = native('unmounting emulated devices');
+  return outcome(lib, lib.umount2(target, Libc.MNT_DETACH));
+}
+
+/**
+ * Calls `onReadable` on the event loop whenever the descriptor has something to read or has failed.
+ *
+ * The callback runs in the check phase, so that promises it settles go on at once: koffi's own
+ * notification runs outside Node's callback scope, where microtasks would wait for the next event.
+ */
+export function watchReadable(fd: number, onReadable: () => void): DescriptorWatch {
+  const lib = native('emulated devices');
+  let queued = false;
+  let closed = false;
+  const handle = lib.koffi.node.poll(fd, { readable: true }, () => {
+    if (!queued && !closed) {
+      queued = true;
+      setImmediate(() => {
+        queued = false;
+        if (!closed) {
+          onReadable();
+        }
+      });
+    }
+  });
+  return {
+    close() {
+      if (!closed) {
+        closed = true;
+        handle.close();
+      }
+    },
+  };
+}
+
+/** struct iovec: base u64, length u64. */
+function iovec(base: bigint, length: number): Uint8Array {
+  const vector = new Uint8Array(16);
+  writeU64(vector, 0, base);
+  writeU64(vector, 8, BigInt(length));
+  return vector;
+}
+
+/** process_vm_readv(2) of one range of another process into `into`; short counts are returned as they are. */
+export function processVmRead(pid: number, from: bigint, into: Uint8Array): number {
+  const lib = native('following pointers of device clients');
+  const local = iovec(lib.koffi.address(into), into.length);
+  const remote = iovec(from, into.length);
+  return outcome(lib, lib.processVmReadv(pid, local, 1, remote, 1, 0));
+}
+
+/** process_vm_writev(2) of `from` to one range of another process. */
+export function processVmWrite(pid: number, to: bigint, from: Uint8Array): number {
+  const lib = native('following pointers of device clients');
+  const local = iovec(lib.koffi.address(from), from.length);
+  const remote = iovec(to, from.length);
+  return outcome(lib, lib.processVmWritev(pid, local, 1, remote, 1, 0));
+}
