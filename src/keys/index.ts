@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Secrets and what is derived from them: hash sticks, endorsement keys, wrapped VLEK sticks. */
+export { SECRET_SIZE } from './derive.ts';
+export { type EndorsementKind, endorsementKey, endorsementScalar } from './endorsement-key.ts';
+export {
+  descend,
+  STICK_COMPONENTS,
+  STICK_VALUE_SIZE,
+  type Stick,
+  TOP_LEVEL,
+  topStick,
+} from './hash-stick.ts';
+export { CHIP_ID_SIZE, chipIdOf, chipWrappingKey, cspSecret, HWID_SIZE } from './identity.ts';
+export { unwrapHashstick, wrapHashstick, wrappedHashstickTcb } from './vlek-wrap.ts';
