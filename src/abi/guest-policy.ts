@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { bits64, type DecodedFields } from '../lib/struct.ts';
+import { bits64 } from '../lib/struct.ts';
 
 /**
  * Guest policy: what the guest's owner demands of the platform.
@@ -22,7 +22,7 @@ export const GuestPolicy = bits64(
   },
   [17],
 );
-export type GuestPolicy = DecodedFields<{ policy: readonly [0, typeof GuestPolicy] }>['policy'];
+export type GuestPolicy = ReturnType<typeof GuestPolicy.fromWord>;
 
 /** SMT allowed and the reserved-one bit: what QEMU and the ID block tools use unasked. */
 export const GUEST_POLICY_DEFAULT = 0x30000n;

@@ -147,7 +147,7 @@ function bitWord<B extends BitFields>(
   const width = 8 * size;
   let taken = 0n;
   for (const [name, [lo, count]] of Object.entries(bits)) {
-    invariant(lo >= 0 && count >= 1 && count <= 32 && lo + count <= width, `${name}: bits outside the word`);
+    invariant(lo >= 0 && count >= 1 && count <= 53 && lo + count <= width, `${name}: bits outside the word`);
     const mask = ((1n << BigInt(count)) - 1n) << BigInt(lo);
     invariant((taken & mask) === 0n, `${name}: bits overlap`);
     taken |= mask;
