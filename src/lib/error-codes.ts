@@ -37,6 +37,53 @@ export const ERROR_CODES = {
     action: 'Give an OVMF image built with SEV-SNP support (AmdSev or a 2 MiB OVMF.fd).',
     exit: 1,
   },
+  OVMF_TABLE_INVALID: {
+    kind: 'input',
+    action: 'The GUIDed table at the end of the image is damaged; give an unmodified OVMF image.',
+    exit: 1,
+  },
+  OVMF_METADATA_INVALID: {
+    kind: 'input',
+    action: 'The SEV metadata of the image is damaged; give an unmodified OVMF image.',
+    exit: 1,
+  },
+  OVMF_METADATA_MISSING: {
+    kind: 'input',
+    action: 'Give an OVMF image built with SEV-SNP support (AmdSev or a 2 MiB OVMF.fd).',
+    exit: 1,
+  },
+  OVMF_SECTION_UNKNOWN: {
+    kind: 'input',
+    action: 'The image is newer than softsnp or damaged; its launch digest cannot be known.',
+    exit: 1,
+  },
+  OVMF_SECTION_UNALIGNED: {
+    kind: 'input',
+    action: 'The SEV metadata of the image is damaged; give an unmodified OVMF image.',
+    exit: 1,
+  },
+  OVMF_SIZE_UNALIGNED: {
+    kind: 'input',
+    action: 'Give the whole firmware file; SNP launches consist of 4 KiB pages.',
+    exit: 1,
+  },
+  OVMF_TOO_LARGE: { kind: 'input', action: 'Give a guest firmware image of at most 256 MiB.', exit: 1 },
+  OVMF_RESET_BLOCK_MISSING: {
+    kind: 'input',
+    action: 'Give an OVMF image built with SEV-ES support; it says where processors start.',
+    exit: 1,
+  },
+  OVMF_KERNEL_HASHES_UNSUPPORTED: {
+    kind: 'input',
+    action: 'Use an AmdSev build of OVMF, which checks kernel hashes, or leave the kernel out.',
+    exit: 1,
+  },
+  OVMF_HASH_TABLE_INVALID: {
+    kind: 'input',
+    action: 'The image places its kernel hashes where no VMM can write them; give an unmodified one.',
+    exit: 1,
+  },
+  OVMF_SVSM_INFO_MISSING: { kind: 'input', action: 'Give a flat Coconut-SVSM image as --svsm.', exit: 1 },
   VCPU_TYPE_UNKNOWN: { kind: 'input', action: 'Use one of the names softsnp attest --help lists.', exit: 1 },
   CERT_TABLE_INVALID: {
     kind: 'input',

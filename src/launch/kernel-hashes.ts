@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Hashes of kernel, initrd and command line, as QEMU leaves them for the firmware to check. */
+
+import { PAGE_SIZE } from '../lib/addresses.ts';
+import { concat, utf8, writeU16 } from '../lib/bytes.ts';
+import { InputError } from '../lib/errors.ts';
+import { efiGuidBytes } from './guid.ts';
+
+export type Hash = (data: Uint8Array) => Uint8Array;
+
+export interface DirectBoot {
+  /** The whole kernel file. */
+  readonly kernel: Uint8Array;
+  readonly initrd?: Uint8Array;
+  readonly append?: string;
+}
+
+const TABLE_GUID = efiGuidBytes('9438d606-4f22-4cc9-b479-a793d411fd21');
+const CMDLINE_GUID = efiGuidBytes('97d02dd8-bd20-4c94-aa78-e7714d36ab2a');
+const INITRD_GUID = efiGuidBytes('44baf731-3a2f-4bd7-9af1-41e29169781d');
+const KERNEL_GUID = efiGuidBytes('4de79437-abd2-427f-b835-d5b172d2045b');
+
+const HEADER_SIZE = 18;
+const ENTRY_SIZE = 50;
+const TABLE_SIZE = HEADER_SIZE + 3 * ENTRY_SIZE;
+/** The table padded to a multiple of 16. */
+export const KERNEL_HASHES_SIZE = 176;
+
+/**
+ * The padded hash table: command line, initrd, kernel.
+ *
+ * Units    176 bytes
+ * Source   [QEMU] target/i386/sev.c
+ * Differs  virtee/sev trims white space around the command line first; QEMU and sev-snp-measure do not
+ */
+export function kernelHashes(sha256: Hash, boot: DirectBoot): Uint8Array {
+  const out = new Uint8Array(KERNEL_HASHES_SIZE);
+  out.set(TABLE_GUID, 0);
+  writeU16(out, 16, TABLE_SIZE);
+  const entries = [
+    [CMDLINE_GUID, concat(utf8(boot.append ?? ''), Uint8Array.of(0))],
+    [INITRD_GUID, boot.initrd ?? new Uint8Array(0)],
+    [KERNEL_GUID, boot.kernel],
+  ] as const;
+  entries.forEach(([guid, data], i) => {
+    const at = HEADER_SIZE + i * ENTRY_SIZE;
+    out.set(guid, at);
+    writeU16(out, at + 16, ENTRY_SIZE);
+    out.set(sha256(data), at + 18);
+  });
+  return out;
+}
+
+/**
+ * The page that holds the table where the firmware looks for it.
+ *
+ * Errors   OVMF_HASH_TABLE_INVALID when the table would run over the end of the page
+ */
+export function kernelHashesPage(table: Uint8Array, tableGpa: number): Uint8Array {
+  const offset = tableGpa % PAGE_SIZE;
+  if (offset + table.length > PAGE_SIZE) {
+    throw new InputError(
+      'OVMF_HASH_TABLE_INVALID',
+      `a hash table at 0x${tableGpa.toString(16)} runs over the end of its page`,
+      { where: 'OVMF' },
+    );
+  }
+  const page = new Uint8Array(PAGE_SIZE);
+  page.set(table, offset);
+  return page;
+}
