@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Reading option values: each either gives the value or says which option is wrong and why. */
+import { readFileSync } from 'node:fs';
+import type { ProductLine } from '../abi/product.ts';
+import { fromHex } from '../lib/bytes.ts';
+import { EnvironmentError, InputError } from '../lib/errors.ts';
+import { errnoCode } from '../os/errno.ts';
+
+/** Whole number, decimal or 0x-prefixed, within limits. */
+export function integerOption(name: string, text: string, min: number, max: number): number {
+  const value = /^(0x[0-9a-fA-F]+|[0-9]+)$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not a whole number from ${min} to ${max}`, {
+      where: `--${name}`,
+    });
+  }
+  return value;
+}
+
+/** 64-bit word, decimal or 0x-prefixed. */
+export function wordOption(name: string, text: string): bigint {
+  if (!/^(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})$/.test(text) || BigInt(text) > 0xffff_ffff_ffff_ffffn) {
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not a 64-bit number`, { where: `--${name}` });
+  }
+  return BigInt(text);
+}
+
+/** Hexadecimal bytes; fewer than `size` are filled with zeros at the end, more are refused. */
+export function hexOption(name: string, text: string, size: number): Uint8Array {
+  const bytes = fromHex(text, `--${name}`);
+  if (bytes.length > size) {
+    throw new InputError('OPTION_INVALID', `${bytes.length} bytes given, at most ${size} fit`, { where: `--${name}` });
+  }
+  const out = new Uint8Array(size);
+  out.set(bytes);
+  return out;
+}
+
+/** 4G, 512M, 1048576: bytes in whole pages. */
+export function sizeOption(name: string, text: string): number {
+  const match = /^([0-9]+)([KMGT]?)$/i.exec(text);
+  const scale = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[match?.[2]?.toUpperCase() ?? ''];
+  const bytes = match === null ? Number.NaN : Number(match[1]) * scale!;
+  if (!Number.isSafeInteger(bytes) || bytes < 4096 || bytes % 4096 !== 0) {
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not a size in whole pages, such as 512M or 4G`, {
+      where: `--${name}`,
+    });
+  }
+  return bytes;
+}
+
+const PRODUCTS: Readonly<Record<string, ProductLine>> = { milan: 'Milan', genoa: 'Genoa', turin: 'Turin' };
+
+export function productOption(name: string, text: string): ProductLine {
+  const product = PRODUCTS[text.toLowerCase()];
+  if (product === undefined) {
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not milan, genoa or turin`, { where: `--${name}` });
+  }
+  return product;
+}
+
+export function choiceOption<const T extends string>(name: string, text: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) {
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not one of ${choices.join(', ')}`, {
+      where: `--${name}`,
+    });
+  }
+  return found;
+}
+
+/**
+ * The bytes of a file an option names.
+ *
+ * Errors   FILE_UNREADABLE with the errno; OPTION_INVALID when it is larger than `maxBytes`
+ */
+export function fileOption(name: string, path: string, maxBytes: number): Uint8Array {
+  let bytes: Uint8Array;
+  try {
+    bytes = Uint8Array.from(readFileSync(path));
+  } catch (error) {
+    throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
+      where: `--${name}`,
+      cause: error,
+    });
+  }
+  if (bytes.length > maxBytes) {
+    throw new InputError('OPTION_INVALID', `${path} has ${bytes.length} bytes, more than ${maxBytes}`, { where: `--${name}` });
+  }
+  return bytes;
+}
