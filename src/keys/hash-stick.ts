@@ -7,7 +7,7 @@
  * a Stick carries nothing but the values of its own TCB.
  */
 import type { ProductLine } from '../abi/product.ts';
-import type { TcbParts } from '../abi/tcb-version.ts';
+import { type TcbParts, tcbAtMost, tcbComponents } from '../abi/tcb-version.ts';
 import { concat, utf8 } from '../lib/bytes.ts';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import { invariant } from '../lib/errors.ts';
@@ -19,20 +19,11 @@ export const TOP_LEVEL = 255;
 /** Bytes of one component's value. */
 export const STICK_VALUE_SIZE = 48;
 
-const COMPONENTS = ['boot_loader', 'tee', 'snp', 'microcode'] as const;
-
-/** Components of a product line's TCB, in the order of `Stick.values`. */
-export const STICK_COMPONENTS = {
-  Milan: COMPONENTS,
-  Genoa: COMPONENTS,
-  Turin: [...COMPONENTS, 'fmc'],
-} as const satisfies Record<ProductLine, readonly (keyof TcbParts)[]>;
-
 /** What firmware of one TCB knows of a chip's (VCEK) or a cloud provider's (VLEK) secret. */
 export interface Stick {
   readonly product: ProductLine;
   readonly tcb: TcbParts;
-  /** 48 bytes per component, in the order of STICK_COMPONENTS. */
+  /** 48 bytes per component, in the order of `tcbComponents`. */
   readonly values: readonly Uint8Array[];
 }
 
@@ -44,7 +35,7 @@ export interface Stick {
  */
 export function topStick(crypto: MachineCrypto, secret: Uint8Array, product: ProductLine): Stick {
   const top = { fmc: 0, boot_loader: 0, tee: 0, snp: 0, microcode: 0 };
-  const values = STICK_COMPONENTS[product].map((component) => {
+  const values = tcbComponents(product).map((component) => {
     top[component] = TOP_LEVEL;
     return expand(crypto, secret, 'softsnp hash stick', `${product} ${component}`, STICK_VALUE_SIZE);
   });
@@ -57,26 +48,29 @@ export function topStick(crypto: MachineCrypto, secret: Uint8Array, product: Pro
  * Returns  null when any component of `tcb` is above the stick's: that value cannot be computed from it
  */
 export function descend(crypto: MachineCrypto, stick: Stick, tcb: TcbParts): Stick | null {
-  const components = STICK_COMPONENTS[stick.product];
-  if (components.some((component) => !isLevel(tcb[component]) || tcb[component] > stick.tcb[component])) {
+  if (!tcbAtMost(tcb, stick.tcb, stick.product)) {
     return null;
   }
   const reached = { fmc: 0, boot_loader: 0, tee: 0, snp: 0, microcode: 0 };
-  const values = components.map((component, i) => {
+  const values = tcbComponents(stick.product).map((component, i) => {
     reached[component] = tcb[component];
-    return walk(crypto, component, stick.values[i]!, stick.tcb[component] - tcb[component]);
+    return walk(crypto, component, stick.values[i]!, stick.tcb[component], tcb[component]);
   });
   return { product: stick.product, tcb: reached, values };
 }
 
-function walk(crypto: MachineCrypto, component: string, from: Uint8Array, steps: number): Uint8Array {
-  invariant(from.length === STICK_VALUE_SIZE, `the ${component} value has ${from.length} bytes`);
+function walk(
+  crypto: MachineCrypto,
+  component: string,
+  value: Uint8Array,
+  from: number,
+  to: number,
+): Uint8Array {
+  invariant(Number.isInteger(to) && to >= 0, `${component} = ${to} is no security patch level`);
   const prefix = utf8(`step ${component} `);
-  let value: Uint8Array = from.slice();
-  for (let i = 0; i < steps; i++) {
-    value = crypto.sha384(concat(prefix, value));
+  let reached: Uint8Array = value.slice();
+  for (let level = from; level > to; level--) {
+    reached = crypto.sha384(concat(prefix, reached));
   }
-  return value;
+  return reached;
 }
-
-const isLevel = (level: number): boolean => Number.isInteger(level) && level >= 0 && level <= TOP_LEVEL;

@@ -4,7 +4,6 @@ export { SECRET_SIZE } from './derive.ts';
 export { type EndorsementKind, endorsementKey, endorsementScalar } from './endorsement-key.ts';
 export {
   descend,
-  STICK_COMPONENTS,
   STICK_VALUE_SIZE,
   type Stick,
   TOP_LEVEL,

@@ -2,10 +2,10 @@
 /** VLEK hash sticks as they travel: sealed by the key service for one chip, opened by SNP_VLEK_LOAD. */
 import type { ProductLine } from '../abi/product.ts';
 import { WrappedVlekHashstick } from '../abi/snp-commands.ts';
-import { decodeTcb, encodeTcb, type TcbParts, tcbReservedIsZero } from '../abi/tcb-version.ts';
+import { decodeTcb, encodeTcb, type TcbParts, tcbComponents, tcbReservedIsZero } from '../abi/tcb-version.ts';
 import { concat, isZero } from '../lib/bytes.ts';
 import type { MachineCrypto, Random } from '../lib/crypto.ts';
-import { STICK_COMPONENTS, STICK_VALUE_SIZE, type Stick } from './hash-stick.ts';
+import { STICK_VALUE_SIZE, type Stick } from './hash-stick.ts';
 
 const PLAINTEXT_SIZE = 384;
 
@@ -70,7 +70,7 @@ export function unwrapHashstick(
   if (plaintext === null) {
     return null;
   }
-  const count = STICK_COMPONENTS[product].length;
+  const count = tcbComponents(product).length;
   const values = Array.from({ length: count }, (_, i) =>
     plaintext.slice(i * STICK_VALUE_SIZE, (i + 1) * STICK_VALUE_SIZE),
   );
