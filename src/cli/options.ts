@@ -10,9 +10,13 @@ import { errnoCode } from '../os/errno.ts';
 export function integerOption(name: string, text: string, min: number, max: number): number {
   const value = /^(0x[0-9a-fA-F]+|[0-9]+)$/.test(text) ? Number(text) : Number.NaN;
   if (!Number.isSafeInteger(value) || value < min || value > max) {
-    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not a whole number from ${min} to ${max}`, {
-      where: `--${name}`,
-    });
+    throw new InputError(
+      'OPTION_INVALID',
+      `${JSON.stringify(text)} is not a whole number from ${min} to ${max}`,
+      {
+        where: `--${name}`,
+      },
+    );
   }
   return value;
 }
@@ -20,7 +24,9 @@ export function integerOption(name: string, text: string, min: number, max: numb
 /** 64-bit word, decimal or 0x-prefixed. */
 export function wordOption(name: string, text: string): bigint {
   if (!/^(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})$/.test(text) || BigInt(text) > 0xffff_ffff_ffff_ffffn) {
-    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not a 64-bit number`, { where: `--${name}` });
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not a 64-bit number`, {
+      where: `--${name}`,
+    });
   }
   return BigInt(text);
 }
@@ -29,7 +35,9 @@ export function wordOption(name: string, text: string): bigint {
 export function hexOption(name: string, text: string, size: number): Uint8Array {
   const bytes = fromHex(text, `--${name}`);
   if (bytes.length > size) {
-    throw new InputError('OPTION_INVALID', `${bytes.length} bytes given, at most ${size} fit`, { where: `--${name}` });
+    throw new InputError('OPTION_INVALID', `${bytes.length} bytes given, at most ${size} fit`, {
+      where: `--${name}`,
+    });
   }
   const out = new Uint8Array(size);
   out.set(bytes);
@@ -42,9 +50,13 @@ export function sizeOption(name: string, text: string): number {
   const scale = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[match?.[2]?.toUpperCase() ?? ''];
   const bytes = match === null ? Number.NaN : Number(match[1]) * scale!;
   if (!Number.isSafeInteger(bytes) || bytes < 4096 || bytes % 4096 !== 0) {
-    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not a size in whole pages, such as 512M or 4G`, {
-      where: `--${name}`,
-    });
+    throw new InputError(
+      'OPTION_INVALID',
+      `${JSON.stringify(text)} is not a size in whole pages, such as 512M or 4G`,
+      {
+        where: `--${name}`,
+      },
+    );
   }
   return bytes;
 }
@@ -54,7 +66,9 @@ const PRODUCTS: Readonly<Record<string, ProductLine>> = { milan: 'Milan', genoa:
 export function productOption(name: string, text: string): ProductLine {
   const product = PRODUCTS[text.toLowerCase()];
   if (product === undefined) {
-    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not milan, genoa or turin`, { where: `--${name}` });
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(text)} is not milan, genoa or turin`, {
+      where: `--${name}`,
+    });
   }
   return product;
 }
@@ -85,7 +99,9 @@ export function fileOption(name: string, path: string, maxBytes: number): Uint8A
     });
   }
   if (bytes.length > maxBytes) {
-    throw new InputError('OPTION_INVALID', `${path} has ${bytes.length} bytes, more than ${maxBytes}`, { where: `--${name}` });
+    throw new InputError('OPTION_INVALID', `${path} has ${bytes.length} bytes, more than ${maxBytes}`, {
+      where: `--${name}`,
+    });
   }
   return bytes;
 }

@@ -32,7 +32,7 @@ interface Resolved {
   readonly rest: readonly string[];
 }
 
-async function valueOf<T>(
+async function resolved<T>(
   resolvable: T | Promise<T> | (() => T | Promise<T>) | undefined,
 ): Promise<T | undefined> {
   return typeof resolvable === 'function' ? await (resolvable as () => T | Promise<T>)() : await resolvable;
@@ -44,7 +44,7 @@ async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolve
   const path: string[] = [];
   let rest = argv;
   for (;;) {
-    const children = await valueOf(command.subCommands);
+    const children = await resolved(command.subCommands);
     const word = rest[0];
     if (children === undefined || word === undefined || word.startsWith('-')) {
       return { command, parent, path, rest };
@@ -60,7 +60,7 @@ async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolve
       );
     }
     parent = command;
-    command = (await valueOf(child)) as Verb;
+    command = (await resolved(child)) as Verb;
     path.push(word);
     rest = rest.slice(1);
   }
@@ -148,7 +148,7 @@ export async function runCli(
       output.stderr(`${await renderUsage(command, parent)}\n`);
       return EXIT_USAGE;
     }
-    checkArguments((await valueOf(command.args)) ?? {}, rest, ['softsnp', ...path].join(' '));
+    checkArguments((await resolved(command.args)) ?? {}, rest, ['softsnp', ...path].join(' '));
     const { result } = await runCommand(command, { rawArgs: [...rest] });
     return typeof result === 'number' ? result : EXIT_OK;
   } catch (error) {

@@ -2,10 +2,10 @@
 /** What a host keeps from one start to the next, as one JSON document. */
 import * as v from 'valibot';
 import type { ProductLine } from '../abi/product.ts';
+import { chipIdOf, cspSecret, SECRET_SIZE } from '../keys/index.ts';
 import { fromHex, toHex } from '../lib/bytes.ts';
 import type { MachineCrypto, Random } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
-import { chipIdOf, cspSecret, SECRET_SIZE } from '../keys/index.ts';
 
 export const STATE_VERSION = 1;
 
@@ -87,7 +87,9 @@ export function decodeHostState(bytes: Uint8Array, where: string): HostState {
   const parsed = v.safeParse(StateSchema, json);
   if (!parsed.success) {
     const [issue] = parsed.issues;
-    throw new InputError('STATE_INVALID', `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`, { where });
+    throw new InputError('STATE_INVALID', `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`, {
+      where,
+    });
   }
   const document = parsed.output;
   return {
