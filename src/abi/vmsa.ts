@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+/** VMSA: the register state of a vCPU that the host cannot see. [APM2] appendix B; Linux `struct sev_es_save_area`. */
+import { array, bits64, bytes, type DecodedOf, layout, u8, u16le, u32le, u64le } from '../lib/struct.ts';
+
+/** One segment register. */
+export const VmsaSegment = layout(
+  'VmsaSegment',
+  16,
+  { spec: 'APM2', at: 'struct vmcb_seg' },
+  {
+    selector: [0, u16le],
+    attrib: [2, u16le],
+    limit: [4, u32le],
+    base: [8, u64le],
+  },
+);
+export type VmsaSegment = DecodedOf<typeof VmsaSegment>;
+
+/** SEV_FEATURES: bit n is bit n + 2 of SEV_STATUS. */
+export const SevFeatures = bits64({
+  snp_active: [0, 1],
+  vtom: [1, 1],
+  reflect_vc: [2, 1],
+  restricted_injection: [3, 1],
+  alternate_injection: [4, 1],
+  debug_swap: [5, 1],
+  prevent_host_ibs: [6, 1],
+  btb_isolation: [7, 1],
+  vmpl_sss: [8, 1],
+  secure_tsc: [9, 1],
+  vmgexit_parameter: [10, 1],
+  ibs_virtualization: [12, 1],
+  vmsa_reg_prot: [14, 1],
+  smt_protection: [15, 1],
+});
+export type SevFeatures = ReturnType<typeof SevFeatures.fromWord>;
+
+export const SVM_SEV_FEAT_SNP_ACTIVE = 1n << 0n;
+export const SVM_SEV_FEAT_RESTRICTED_INJECTION = 1n << 3n;
+export const SVM_SEV_FEAT_ALTERNATE_INJECTION = 1n << 4n;
+export const SVM_SEV_FEAT_DEBUG_SWAP = 1n << 5n;
+
+/** End of the part the processor defines; the rest of the page is zero at launch. */
+export const VMSA_DEFINED_SIZE = 0x670;
+
+/** The page. Undefined bytes are measured but not judged. */
+export const Vmsa = layout(
+  'Vmsa',
+  4096,
+  { spec: 'APM2', at: 'VMSA layout (Linux struct sev_es_save_area)', gaps: 'ignore' },
+  {
+    es: [0x000, VmsaSegment.codec],
+    cs: [0x010, VmsaSegment.codec],
+    ss: [0x020, VmsaSegment.codec],
+    ds: [0x030, VmsaSegment.codec],
+    fs: [0x040, VmsaSegment.codec],
+    gs: [0x050, VmsaSegment.codec],
+    gdtr: [0x060, VmsaSegment.codec],
+    ldtr: [0x070, VmsaSegment.codec],
+    idtr: [0x080, VmsaSegment.codec],
+    tr: [0x090, VmsaSegment.codec],
+    pl0_ssp: [0x0a0, u64le],
+    pl1_ssp: [0x0a8, u64le],
+    pl2_ssp: [0x0b0, u64le],
+    pl3_ssp: [0x0b8, u64le],
+    u_cet: [0x0c0, u64le],
+    vmpl: [0x0ca, u8],
+    cpl: [0x0cb, u8],
+    efer: [0x0d0, u64le],
+    xss: [0x140, u64le],
+    cr4: [0x148, u64le],
+    cr3: [0x150, u64le],
+    cr0: [0x158, u64le],
+    dr7: [0x160, u64le],
+    dr6: [0x168, u64le],
+    rflags: [0x170, u64le],
+    rip: [0x178, u64le],
+    dr0: [0x180, u64le],
+    dr1: [0x188, u64le],
+    dr2: [0x190, u64le],
+    dr3: [0x198, u64le],
+    dr0_addr_mask: [0x1a0, u64le],
+    dr1_addr_mask: [0x1a8, u64le],
+    dr2_addr_mask: [0x1b0, u64le],
+    dr3_addr_mask: [0x1b8, u64le],
+    rsp: [0x1d8, u64le],
+    s_cet: [0x1e0, u64le],
+    ssp: [0x1e8, u64le],
+    isst_addr: [0x1f0, u64le],
+    rax: [0x1f8, u64le],
+    star: [0x200, u64le],
+    lstar: [0x208, u64le],
+    cstar: [0x210, u64le],
+    sfmask: [0x218, u64le],
+    kernel_gs_base: [0x220, u64le],
+    sysenter_cs: [0x228, u64le],
+    sysenter_esp: [0x230, u64le],
+    sysenter_eip: [0x238, u64le],
+    cr2: [0x240, u64le],
+    g_pat: [0x268, u64le],
+    dbgctl: [0x270, u64le],
+    br_from: [0x278, u64le],
+    br_to: [0x280, u64le],
+    last_excp_from: [0x288, u64le],
+    last_excp_to: [0x290, u64le],
+    pkru: [0x2e8, u32le],
+    tsc_aux: [0x2ec, u32le],
+    rcx: [0x308, u64le],
+    rdx: [0x310, u64le],
+    rbx: [0x318, u64le],
+    rbp: [0x328, u64le],
+    rsi: [0x330, u64le],
+    rdi: [0x338, u64le],
+    r8: [0x340, u64le],
+    r9: [0x348, u64le],
+    r10: [0x350, u64le],
+    r11: [0x358, u64le],
+    r12: [0x360, u64le],
+    r13: [0x368, u64le],
+    r14: [0x370, u64le],
+    r15: [0x378, u64le],
+    guest_exit_info_1: [0x390, u64le],
+    guest_exit_info_2: [0x398, u64le],
+    guest_exit_int_info: [0x3a0, u64le],
+    guest_nrip: [0x3a8, u64le],
+    sev_features: [0x3b0, u64le, 'SevFeatures'],
+    vintr_ctrl: [0x3b8, u64le],
+    guest_exit_code: [0x3c0, u64le],
+    virtual_tom: [0x3c8, u64le],
+    tlb_id: [0x3d0, u64le],
+    pcpu_id: [0x3d8, u64le],
+    event_inj: [0x3e0, u64le],
+    xcr0: [0x3e8, u64le],
+    x87_dp: [0x400, u64le],
+    mxcsr: [0x408, u32le],
+    x87_ftw: [0x40c, u16le],
+    x87_fsw: [0x40e, u16le],
+    x87_fcw: [0x410, u16le],
+    x87_fop: [0x412, u16le],
+    x87_ds: [0x414, u16le],
+    x87_cs: [0x416, u16le],
+    x87_rip: [0x418, u64le],
+    fpreg_x87: [0x420, bytes(80), '8 mantissas of 8 bytes, then 8 exponents of 2'],
+    fpreg_xmm: [0x470, array(bytes(16), 16)],
+    fpreg_ymm: [0x570, array(bytes(16), 16), 'high halves'],
+  },
+);
+export type Vmsa = DecodedOf<typeof Vmsa>;
