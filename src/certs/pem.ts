@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/** PEM, and telling it from DER: certificate tables hold either. [RFC7468] */
+import { InputError } from '../lib/errors.ts';
+
+/** One PEM block with base64 lines of 64 characters and a final line break. */
+export function toPem(der: Uint8Array, label = 'CERTIFICATE'): string {
+  let binary = '';
+  for (const byte of der) {
+    binary += String.fromCharCode(byte);
+  }
+  const body = btoa(binary).replace(/.{1,64}/g, '$&\n');
+  return `-----BEGIN ${label}-----\n${body}-----END ${label}-----\n`;
+}
+
+/**
+ * The contents of every block with the label, in order; text around the blocks is skipped.
+ *
+ * Errors   CERTIFICATE_INVALID for a block without an end or with anything but base64 in it
+ */
+export function fromPem(text: string, label = 'CERTIFICATE'): Uint8Array[] {
+  const begin = `-----BEGIN ${label}-----`;
+  const end = `-----END ${label}-----`;
+  const found: Uint8Array[] = [];
+  let at = text.indexOf(begin);
+  while (at >= 0) {
+    const from = at + begin.length;
+    const to = text.indexOf(end, from);
+    if (to < 0) {
+      throw new InputError('CERTIFICATE_INVALID', `PEM block at character ${at} has no end`);
+    }
+    found.push(fromBase64(text.slice(from, to), at));
+    at = text.indexOf(begin, to + end.length);
+  }
+  return found;
+}
+
+/**
+ * Certificates in a table entry or a file, as DER: one DER structure, or PEM blocks.
+ *
+ * Errors   CERTIFICATE_INVALID when it is neither
+ */
+export function certificatesOf(data: Uint8Array): Uint8Array[] {
+  if (isOneDerSequence(data)) {
+    return [data.slice()];
+  }
+  const found = fromPem(new TextDecoder('latin1').decode(data));
+  if (found.length === 0) {
+    throw new InputError('CERTIFICATE_INVALID', 'neither one DER structure nor a PEM certificate');
+  }
+  const wrong = found.findIndex((der) => !isOneDerSequence(der));
+  if (wrong >= 0) {
+    throw new InputError('CERTIFICATE_INVALID', `PEM block ${wrong + 1} does not hold one DER structure`);
+  }
+  return found;
+}
+
+/** Whether the bytes are exactly one SEQUENCE with a length in its shortest form. */
+export function isOneDerSequence(data: Uint8Array): boolean {
+  const first = data[1];
+  if (data[0] !== 0x30 || first === undefined || first === 0x80 || first > 0x84) {
+    return false;
+  }
+  if (first < 0x80) {
+    return data.length === 2 + first;
+  }
+  const lengthBytes = data.subarray(2, 2 + (first & 0x7f));
+  const length = lengthBytes.reduce((sum, byte) => sum * 256 + byte, 0);
+  const shortest = length >= 0x80 && lengthBytes[0] !== 0;
+  return shortest && data.length === 2 + lengthBytes.length + length;
+}
+
+function fromBase64(text: string, at: number): Uint8Array {
+  try {
+    return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+  } catch (cause) {
+    throw new InputError('CERTIFICATE_INVALID', `PEM block at character ${at} is not base64`, { cause });
+  }
+}
