@@ -5,9 +5,10 @@
  * Guest operands arrive after nested translation: the guest frame and the physical frame it maps to.
  * Nothing here allocates: page state changes run through it at millions a second.
  *
- * Source   [APM] volume 3 "RMPUPDATE", "PSMASH", "PVALIDATE", "RMPADJUST"; volume 2 "RMP and VMPL checks"
+ * Source   [APM2] "RMP and VMPL Access Checks"; AMD64 APM volume 3, the four instructions
  */
 import type { PvalidateResult } from '../abi/guest-ops.ts';
+import { RmpResult } from '../abi/rmp-entry.ts';
 import { type Asid, type Gfn, PAGES_PER_2M, type Pfn, type Vmpl } from '../lib/addresses.ts';
 import { MAX_ASID } from './memory.ts';
 import {
@@ -72,12 +73,6 @@ export interface GuestAccess {
   encrypted: boolean;
 }
 
-export const RMP_OK = 0;
-export const RMP_FAIL_INPUT = 1;
-export const RMP_FAIL_PERMISSION = 2;
-export const RMP_FAIL_OVERLAP = 4;
-export const RMP_FAIL_SIZEMISMATCH = 6;
-
 export const PVALIDATE_DONE: PvalidateResult = Object.freeze({ rc: 0, unchanged: false });
 /** CF = 1: the page already was as wanted. */
 export const PVALIDATE_UNCHANGED: PvalidateResult = Object.freeze({ rc: 0, unchanged: true });
@@ -98,18 +93,18 @@ export function rmpupdate(rmp: Rmp, pfn: number, state: RmpUpdate): 0 | 1 | 2 | 
   const asid: number = state.asid;
   const large = state.pagesize === 1;
   if (!rmp.covers(pfn) || !(gfn >= 0 && gfn <= MAX_GFN) || !(asid >= 0 && asid <= MAX_ASID)) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   if (large && ((pfn | gfn) & LOW_9) !== 0) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   // A page of nobody has no attributes; a page of firmware has no guest address, or the host could forge a
   // Metadata page.
   if (asid === 0 && (gfn !== 0 || (state.immutable && !state.assigned))) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   if (asid !== 0 && !state.assigned) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   rmp.seek(pfn);
   const current = rmp.words[rmp.base]!;
@@ -118,10 +113,10 @@ export function rmpupdate(rmp: Rmp, pfn: number, state: RmpUpdate): 0 | 1 | 2 | 
       return overlapOf(rmp, pfn);
     }
   } else if ((current & (ENTRY_ASSIGNED | ENTRY_2M)) === (ENTRY_ASSIGNED | ENTRY_2M)) {
-    return RMP_FAIL_OVERLAP;
+    return RmpResult.FAIL_OVERLAP;
   }
   if ((current & ENTRY_IMMUTABLE) !== 0) {
-    return RMP_FAIL_PERMISSION;
+    return RmpResult.FAIL_PERMISSION;
   }
   if (!state.assigned) {
     if (large) {
@@ -129,7 +124,7 @@ export function rmpupdate(rmp: Rmp, pfn: number, state: RmpUpdate): 0 | 1 | 2 | 
     } else if (current !== 0) {
       rmp.put4K(pfn, 0, 0, 0);
     }
-    return RMP_OK;
+    return RmpResult.SUCCESS;
   }
   const flags = ENTRY_ASSIGNED | (large ? ENTRY_2M : 0) | (state.immutable ? ENTRY_IMMUTABLE : 0);
   const word0 = entryWord0(flags, gfn);
@@ -139,7 +134,7 @@ export function rmpupdate(rmp: Rmp, pfn: number, state: RmpUpdate): 0 | 1 | 2 | 
   } else {
     rmp.put4K(pfn, word0, word1, PERMS_VMPL0_ONLY);
   }
-  return RMP_OK;
+  return RmpResult.SUCCESS;
 }
 
 /** Why a 2 MiB entry cannot be written over a split region: assigned pages overlap, HV-Fixed ones are immutable. */
@@ -147,10 +142,10 @@ function overlapOf(rmp: Rmp, pfn: number): 2 | 4 {
   for (let i = 0; i < PAGES_PER_2M; i++) {
     rmp.seek(pfn + i);
     if ((rmp.words[rmp.base]! & ENTRY_ASSIGNED) !== 0) {
-      return RMP_FAIL_OVERLAP;
+      return RmpResult.FAIL_OVERLAP;
     }
   }
-  return RMP_FAIL_PERMISSION;
+  return RmpResult.FAIL_PERMISSION;
 }
 
 /**
@@ -161,18 +156,18 @@ function overlapOf(rmp: Rmp, pfn: number): 2 | 4 {
  */
 export function psmash(rmp: Rmp, pfn: number): 0 | 1 | 2 {
   if (!rmp.covers(pfn) || (pfn & LOW_9) !== 0) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   rmp.seek(pfn);
   const word0 = rmp.words[rmp.base]!;
   if ((word0 & (ENTRY_ASSIGNED | ENTRY_2M)) !== (ENTRY_ASSIGNED | ENTRY_2M)) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   if ((word0 & ENTRY_IMMUTABLE) !== 0) {
-    return RMP_FAIL_PERMISSION;
+    return RmpResult.FAIL_PERMISSION;
   }
   rmp.split(pfn);
-  return RMP_OK;
+  return RmpResult.SUCCESS;
 }
 
 /** True when the entry just sought is the guest's page at this guest frame. */
@@ -237,13 +232,13 @@ export function rmpadjust(rmp: Rmp, o: RmpadjustOperands): 0 | 1 | 2 | 6 | RmpFa
   const pfn: number = o.pfn;
   const gfn: number = o.gfn;
   if (o.targetVmpl > 3 || o.permissions > 0xf) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   if (o.size === 1 && ((gfn & LOW_9) !== 0 || o.vmsa)) {
-    return RMP_FAIL_INPUT;
+    return RmpResult.FAIL_INPUT;
   }
   if (o.targetVmpl <= o.vmpl) {
-    return RMP_FAIL_PERMISSION;
+    return RmpResult.FAIL_PERMISSION;
   }
   if (!rmp.covers(pfn)) {
     return FAULT_RMP;
@@ -259,7 +254,7 @@ export function rmpadjust(rmp: Rmp, o: RmpadjustOperands): 0 | 1 | 2 | 6 | RmpFa
   }
   const entryIs2M = (word0 & ENTRY_2M) !== 0;
   if (o.size === 1 && !entryIs2M) {
-    return RMP_FAIL_SIZEMISMATCH;
+    return RmpResult.FAIL_SIZEMISMATCH;
   }
   if (o.size === 0 && entryIs2M) {
     return FAULT_SIZEM;
@@ -267,14 +262,14 @@ export function rmpadjust(rmp: Rmp, o: RmpadjustOperands): 0 | 1 | 2 | 6 | RmpFa
   const perms = rmp.words[rmp.base + 2]!;
   const own = (perms >>> (8 * o.vmpl)) & 0xf;
   if ((o.permissions & ~own) !== 0 || (o.vmsa && o.vmpl !== 0)) {
-    return RMP_FAIL_PERMISSION;
+    return RmpResult.FAIL_PERMISSION;
   }
   const shift = 8 * o.targetVmpl;
   rmp.words[rmp.base + 2] = (perms & ~(0xff << shift)) | (o.permissions << shift);
   if (o.vmpl === 0) {
     rmp.words[rmp.base + 1] = o.vmsa ? word1 | ENTRY_VMSA : word1 & ~ENTRY_VMSA;
   }
-  return RMP_OK;
+  return RmpResult.SUCCESS;
 }
 
 /** Null when the guest may make the access; the answer for one page. */

@@ -11,8 +11,8 @@ import { type Asid, PAGE_SIZE, type Pfn, type Spa } from '../lib/addresses.ts';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import { invariant } from '../lib/errors.ts';
 
-/** 46 physical address bits: 64 TiB. */
-export const PHYSICAL_PAGES = 2 ** 34;
+/** 42 physical address bits: 4 TiB, more than any board the model stands for holds. */
+export const PHYSICAL_PAGES = 2 ** 30;
 const PHYSICAL_BYTES = BigInt(PHYSICAL_PAGES) * BigInt(PAGE_SIZE);
 
 /** ASIDs of the RMP entry have 10 bits. */

@@ -18,24 +18,17 @@ export type FaultReason =
 
 export interface RmpFault {
   readonly reason: FaultReason;
-  /** Bits the RMP adds to the nested page fault's error code; bits 35 and 36 do not fit 32-bit operators. */
-  readonly npfErrorCode: number;
+  /** NpfErrorCode bits the RMP adds to the nested page fault; 0 when there is none. */
+  readonly npfErrorCode: bigint;
 }
 
-/** #NPF error code bit 31: the RMP refused the access. */
-export const NPF_RMP = 2 ** 31;
-/** #NPF error code bit 34: the access was to encrypted (private) memory. */
-export const NPF_ENC = 2 ** 34;
-/** #NPF error code bit 35: size mismatch between the RMP entry and the access. */
-export const NPF_SIZEM = 2 ** 35;
-/** #NPF error code bit 36: the VMPL permissions refused the access. */
-export const NPF_VMPL = 2 ** 36;
-
-const fault = (reason: FaultReason, npfErrorCode: number): RmpFault =>
+const fault = (reason: FaultReason, npfErrorCode: bigint): RmpFault =>
   Object.freeze({ reason, npfErrorCode });
 
-export const FAULT_RMP = fault('rmp', NPF_RMP);
-export const FAULT_SIZEM = fault('sizem', NPF_RMP + NPF_SIZEM);
-export const FAULT_VMPL = fault('vmpl', NPF_RMP + NPF_VMPL);
-export const FAULT_NOT_VALIDATED = fault('not-validated', 0);
-export const FAULT_GP = fault('gp', 0);
+const RMP = NpfErrorCode.PFERR_GUEST_RMP;
+
+export const FAULT_RMP = fault('rmp', RMP);
+export const FAULT_SIZEM = fault('sizem', RMP | NpfErrorCode.PFERR_GUEST_SIZEM);
+export const FAULT_VMPL = fault('vmpl', RMP | NpfErrorCode.PFERR_GUEST_VMPL);
+export const FAULT_NOT_VALIDATED = fault('not-validated', 0n);
+export const FAULT_GP = fault('gp', 0n);

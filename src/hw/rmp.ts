@@ -7,7 +7,7 @@
  * byte of permissions for each VMPL. A 2 MiB region keeps one entry for as long as all its pages agree (a 2 MiB
  * page, or nothing assigned) and 512 once it is split.
  *
- * Source   [KVM] "RMP entry"; permissions: [APM] "VMPL permission masks"
+ * Source   [APM2] "RMP Entry Fields", "VMPL Permission Masks"
  * Differs  the table is not itself part of physical memory (docs/limitations.md#rmp)
  */
 import { type Asid, type Gfn, PAGES_PER_2M, type Pfn, type Vmpl } from '../lib/addresses.ts';
@@ -131,6 +131,42 @@ export class Rmp {
     block.whole[at] = word0;
     block.whole[at + 1] = word1;
     block.whole[at + 2] = word2;
+  }
+
+  /** Writes an entry in full, as firmware does; `pagesize` 1 covers the whole region. */
+  store(pfn: Pfn, entry: RmpState): void {
+    const flags =
+      (entry.assigned ? ENTRY_ASSIGNED : 0) |
+      (entry.pagesize === 1 ? ENTRY_2M : 0) |
+      (entry.immutable ? ENTRY_IMMUTABLE : 0);
+    const word0 = entryWord0(flags, entry.gfn);
+    const word1 = entryWord1(
+      entry.gfn,
+      entry.asid,
+      (entry.vmsa ? ENTRY_VMSA : 0) | (entry.validated ? ENTRY_VALIDATED : 0),
+    );
+    const [vmpl0, vmpl1, vmpl2, vmpl3] = entry.perms;
+    const word2 = vmpl0 | (vmpl1 << 8) | (vmpl2 << 16) | (vmpl3 << 24);
+    if (entry.pagesize === 1) {
+      this.put2M(pfn, word0, word1, word2);
+    } else {
+      this.put4K(pfn, word0, word1, word2);
+    }
+  }
+
+  /** Marks a range of hypervisor pages as HV-Fixed: they can never be given to a guest. */
+  fix(from: Pfn, count: number): void {
+    const end = from + count;
+    let pfn: number = from;
+    while (pfn < end) {
+      if ((pfn & (PAGES_PER_2M - 1)) === 0 && end - pfn >= PAGES_PER_2M && !this.isSplit(pfn)) {
+        this.put2M(pfn, ENTRY_IMMUTABLE, 0, 0);
+        pfn += PAGES_PER_2M;
+      } else {
+        this.put4K(pfn, ENTRY_IMMUTABLE, 0, 0);
+        pfn += 1;
+      }
+    }
   }
 
   /** Gives each page of an unsplit region its own entry, equal to the common one. */
