@@ -3,11 +3,12 @@
  * Ways an access or an instruction is refused by the RMP, as values: one frozen object per outcome, so
  * that hot paths compare references and never allocate.
  */
+import { NpfErrorCode } from '../abi/rmp-entry.ts';
 
 export type FaultReason =
   /** The entry does not let this owner in: assignment, ASID, guest address or immutability. */
   | 'rmp'
-  /** The entry's page size and the size of the access or instruction differ. */
+  /** The entry is of 2 MiB and the instruction for 4 KiB. */
   | 'sizem'
   /** The permissions of the VMPL do not cover the access. */
   | 'vmpl'
@@ -18,7 +19,7 @@ export type FaultReason =
 
 export interface RmpFault {
   readonly reason: FaultReason;
-  /** NpfErrorCode bits the RMP adds to the nested page fault; 0 when there is none. */
+  /** NpfErrorCode bits the RMP adds to the nested page fault; 0 for the two that stay in the guest. */
   readonly npfErrorCode: bigint;
 }
 
