@@ -7,6 +7,7 @@ export * from './dev-sev.ts';
 export * from './dev-sev-guest.ts';
 export * from './errno.ts';
 export * from './firmware-image.ts';
+export * from './fuse.ts';
 export * from './ghcb.ts';
 export * from './ghcb-msr.ts';
 export * from './guest-message.ts';

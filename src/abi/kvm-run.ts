@@ -79,7 +79,7 @@ export const KvmRunHypercall = layout(
     nr: 'hypercall.nr',
     args: 'hypercall.args',
     ret: 'hypercall.ret',
-    flags: 'hypercall.longmode',
+    flags: 'hypercall.flags',
   }),
   {
     nr: [32, u64le],

@@ -21,6 +21,8 @@ export interface Codec<T> {
   zero(): T;
   readonly bits?: BitFields;
   readonly ones?: readonly number[];
+  /** Whether unnamed bits are judged. */
+  readonly reserved?: 'mbz' | 'ignore';
   readonly layout?: Layout<FieldTable>;
   readonly count?: number;
 }
@@ -192,6 +194,7 @@ function bitWord<B extends BitFields>(
     size,
     bits,
     ones,
+    reserved,
     reservedOnes,
     reservedZeros,
     fromWord,
