@@ -5,7 +5,7 @@
  *
  * The values are those QEMU gives its named EPYC models under KVM, one socket, one thread per core.
  */
-import { CpuidEntry } from '../abi/cpuid-page.ts';
+import { CPUID_PAGE_ENTRIES_OFFSET, CpuidEntry } from '../abi/cpuid-page.ts';
 import { PAGE_SIZE } from '../lib/addresses.ts';
 import { readU32, utf8, writeU32 } from '../lib/bytes.ts';
 
@@ -142,7 +142,7 @@ export function cpuidTable(cpuSig: number, vcpus = 1): Uint8Array {
   const page = new Uint8Array(PAGE_SIZE);
   writeU32(page, 0, leaves.length);
   leaves.forEach((entry, i) => {
-    page.set(CpuidEntry.encode(entry), 16 + i * CpuidEntry.size);
+    page.set(CpuidEntry.encode(entry), CPUID_PAGE_ENTRIES_OFFSET + i * CpuidEntry.size);
   });
   return page;
 }

@@ -6,14 +6,14 @@ import { writeU16, writeU32 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import type { Hash } from './kernel-hashes.ts';
 import { assertWholePages, type OvmfImage, ovmfGpa } from './ovmf.ts';
-import { type LaunchPageType, type LaunchPlan, VMSA_GPA } from './plan.ts';
+import { type LaunchPlan, VMSA_GPA } from './plan.ts';
 
 /** Size of a launch digest. */
 export const LAUNCH_DIGEST_SIZE = 48;
 
 export interface LedgerEntry {
   readonly gpa: Gpa;
-  readonly type: LaunchPageType;
+  readonly type: PageType;
   readonly what: string;
   /** Launch digest after this page. */
   readonly digest: Uint8Array;
@@ -47,7 +47,7 @@ class DigestChain {
   }
 
   /** Extends the digest by one page; `data` counts for NORMAL and VMSA pages only. */
-  extend(type: LaunchPageType, address: Gpa, data: Uint8Array | null): Uint8Array {
+  extend(type: PageType, address: Gpa, data: Uint8Array | null): Uint8Array {
     const info = this.#info;
     if (data !== null && (type === PageType.NORMAL || type === PageType.VMSA)) {
       info.set(this.#sha384(data), CONTENTS);
@@ -71,7 +71,11 @@ class DigestChain {
  * Errors   OPTION_INVALID for a seed of another length
  * Source   [SNP-ABI] SNP_LAUNCH_UPDATE, "Launch Digest"
  */
-export function launchDigest(sha384: Hash, plan: LaunchPlan, options: DigestOptions = {}): Uint8Array {
+export function launchDigest(
+  sha384: Hash,
+  plan: Pick<LaunchPlan, 'regions' | 'pages' | 'vmsas'>,
+  options: DigestOptions = {},
+): Uint8Array {
   const { seed, onPage } = options;
   if (seed !== undefined && seed.length !== LAUNCH_DIGEST_SIZE) {
     throw new InputError('OPTION_INVALID', `${seed.length} bytes given, an OVMF hash has 48`, {

@@ -4,6 +4,7 @@ export * from './cpuid-table.ts';
 export * from './default-image.ts';
 export * from './digest.ts';
 export * from './guid.ts';
+export * from './idblock.ts';
 export * from './kernel-hashes.ts';
 export * from './legacy.ts';
 export * from './ovmf.ts';

@@ -4,6 +4,7 @@
  * digest in advance and launched in the machine; there is no second description to drift from it.
  */
 import { PageType } from '../abi/page-info.ts';
+import { SVM_SEV_FEAT_SNP_ACTIVE } from '../abi/vmsa.ts';
 import { type Gpa, gpa, PAGE_SIZE } from '../lib/addresses.ts';
 import { readU32 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
@@ -21,13 +22,11 @@ import {
 } from './ovmf.ts';
 import { BSP_EIP, buildSvsmVmsa, buildVmsa, type VmmType } from './vmsa.ts';
 
-export type LaunchPageType = (typeof PageType)[keyof typeof PageType];
-
 /** One run of pages of one type: what a VMM hands to KVM in one KVM_SEV_SNP_LAUNCH_UPDATE. */
 export interface LaunchRegion {
   readonly gpa: Gpa;
   readonly sizeBytes: number;
-  readonly type: LaunchPageType;
+  readonly type: PageType;
   /** Contents; null where the firmware writes them or where they are zero. */
   readonly data: Uint8Array | null;
   /** For people: which part of the guest this is. */
@@ -37,7 +36,7 @@ export interface LaunchRegion {
 /** One 4 KiB page, as KVM hands it to the firmware. */
 export interface LaunchPage {
   readonly gpa: Gpa;
-  readonly type: LaunchPageType;
+  readonly type: PageType;
   readonly data: Uint8Array | null;
   readonly what: string;
 }
@@ -94,15 +93,17 @@ export const VMSA_GPA = gpa(0xffff_ffff_f000n);
  * Differs  sev-snp-measure also measures an image without SNP metadata, which no VMM could launch
  */
 export function planLaunch(options: LaunchOptions): LaunchPlan {
-  const { ovmf, vcpus, cpuSig, vmmType = 'QEMU', guestFeatures = 1n } = options;
+  const { ovmf, vcpus, cpuSig, vmmType = 'QEMU', guestFeatures = SVM_SEV_FEAT_SNP_ACTIVE } = options;
   assertWholePages(ovmf);
   const apEip = apResetEip(ovmf);
-  const sections = sectionsOf(ovmf);
-  const regions = [firmwareRegion(ovmf, ovmfGpa(ovmf), 'OVMF')];
-  regions.push(...sectionRegions(sections, { ...options, vmmType }));
-
   const regs = { bspEip: BSP_EIP, apEip, cpuSig, sevFeatures: guestFeatures, vmmType };
-  return planOf(ovmfGpa(ovmf), regions, vmsaPages(regs, vcpus), regs, sections);
+  const vmsas = vmsaPages(regs, vcpus);
+  const sections = sectionsOf(ovmf);
+  const regions = [
+    firmwareRegion(ovmf, ovmfGpa(ovmf), 'OVMF'),
+    ...sectionRegions(sections, { ...options, vmmType }),
+  ];
+  return planOf(ovmfGpa(ovmf), regions, vmsas, regs, sections);
 }
 
 export interface SvsmLaunchOptions {
@@ -126,10 +127,17 @@ export function planSvsmLaunch({ ovmf, svsm, varsSizeBytes, vcpus, cpuSig }: Svs
   assertWholePages(ovmf);
   assertWholePages(svsm, 'SVSM');
   const firmwareGpa = ovmfGpa(ovmf);
-  if (!Number.isInteger(varsSizeBytes) || varsSizeBytes <= 0 || varsSizeBytes % PAGE_SIZE !== 0) {
-    throw new InputError('OPTION_INVALID', `${varsSizeBytes} is not a positive multiple of 4096`, {
-      where: '--vars-size',
-    });
+  if (
+    !Number.isInteger(varsSizeBytes) ||
+    varsSizeBytes <= 0 ||
+    varsSizeBytes % PAGE_SIZE !== 0 ||
+    varsSizeBytes > Number(firmwareGpa) - svsm.bytes.length
+  ) {
+    throw new InputError(
+      'OPTION_INVALID',
+      `${varsSizeBytes} is not a multiple of 4096 that leaves room for the SVSM below the firmware`,
+      { where: '--vars-size' },
+    );
   }
   const svsmGpa = ovmfGpa(svsm, firmwareGpa - BigInt(varsSizeBytes));
   const info = svsm.table?.get(OvmfGuid.SVSM_INFO);
@@ -146,7 +154,13 @@ export function planSvsmLaunch({ ovmf, svsm, varsSizeBytes, vcpus, cpuSig }: Svs
     ...sectionRegions(sections, { ovmf: svsm, vcpus, cpuSig, vmmType: 'QEMU' }),
   ];
   const vmsa = buildSvsmVmsa(eip, cpuSig);
-  const regs = { bspEip: eip, apEip: eip, cpuSig, sevFeatures: 1n, vmmType: 'QEMU' as const };
+  const regs = {
+    bspEip: eip,
+    apEip: eip,
+    cpuSig,
+    sevFeatures: SVM_SEV_FEAT_SNP_ACTIVE,
+    vmmType: 'QEMU' as const,
+  };
   return planOf(
     firmwareGpa,
     regions,

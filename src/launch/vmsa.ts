@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The register state every VMM gives its vCPUs at launch; it is part of the measurement. */
-import { Vmsa, type VmsaSegment } from '../abi/vmsa.ts';
+import { SVM_SEV_FEAT_SNP_ACTIVE, Vmsa, type VmsaSegment } from '../abi/vmsa.ts';
 import { InputError } from '../lib/errors.ts';
-import type { DecodedOf } from '../lib/struct.ts';
 
 /**
  * VMMs that are known to launch SNP guests.
@@ -16,26 +15,7 @@ export type VmmType = (typeof VMM_TYPES)[number];
 /** Address at which the first vCPU starts: the x86 reset vector. */
 export const BSP_EIP = 0xffff_fff0;
 
-/** SEV_FEATURES bits a guest can be launched with. [APM2] table B-4. */
-export const SevFeature = {
-  SNPActive: 0,
-  vTOM: 1,
-  ReflectVC: 2,
-  RestrictedInjection: 3,
-  AlternateInjection: 4,
-  DebugSwap: 5,
-  PreventHostIBS: 6,
-  BTBIsolation: 7,
-  VmplSSS: 8,
-  SecureTSC: 9,
-  VmgexitParameter: 10,
-  IbsVirtualization: 12,
-  VmsaRegProt: 14,
-  SmtProtection: 15,
-} as const;
-
-type Segment = DecodedOf<typeof VmsaSegment>;
-const segment = (selector: number, attrib: number, limit = 0xffff, base = 0n): Segment => ({
+const segment = (selector: number, attrib: number, limit = 0xffff, base = 0n): VmsaSegment => ({
   selector,
   attrib,
   limit,
@@ -147,7 +127,7 @@ export function buildSvsmVmsa(eip: number, cpuSig: number): Uint8Array {
     rip: BigInt(eip),
     g_pat: PAT_RESET,
     rdx: BigInt(cpuSig),
-    sev_features: 1n,
+    sev_features: SVM_SEV_FEAT_SNP_ACTIVE,
     xcr0: 1n,
     mxcsr: 0x1f80,
   });
