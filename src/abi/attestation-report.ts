@@ -11,7 +11,11 @@ export const SIGNATURE_ALGO_ECDSA_P384_SHA384 = 1;
 /** REPORT_ID_MA of a guest without a migration agent: all ones. */
 export const REPORT_ID_MA_NONE = 0xff;
 
-/** What the platform was doing when the report was made. Bit 6 and bits 63:8 are reserved. */
+/**
+ * What the platform was doing when the report was made. Bits 63:8 are reserved.
+ *
+ * Genuine Turin reports of version 5 have bit 6 set, although no public source names it.
+ */
 export const PlatformInfo = bits64({
   smt_en: [0, 1],
   tsme_en: [1, 1],
@@ -19,6 +23,7 @@ export const PlatformInfo = bits64({
   rapl_dis: [3, 1],
   ciphertext_hiding_dram_en: [4, 1],
   alias_check_complete: [5, 1],
+  bit_6: [6, 1],
   tio_en: [7, 1],
 });
 export type PlatformInfo = ReturnType<typeof PlatformInfo.fromWord>;
