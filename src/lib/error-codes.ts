@@ -90,6 +90,7 @@ export const ERROR_CODES = {
     action: 'Write the certificate table again; see docs/reference/layouts.md for its form.',
     exit: 1,
   },
+  POLICY_INVALID: { kind: 'input', action: 'Write the policy as docs/reference/policy.md says.', exit: 1 },
   CERTIFICATE_INVALID: { kind: 'input', action: 'Give an X.509 certificate in DER or PEM.', exit: 1 },
   FFI_UNAVAILABLE: {
     kind: 'environment',
@@ -100,6 +101,44 @@ export const ERROR_CODES = {
     kind: 'environment',
     action: 'Put the file on a filesystem that has open-file-description locks.',
     exit: 3,
+  },
+  FUSE_UNAVAILABLE: {
+    kind: 'environment',
+    action:
+      'Load the fuse module and make /dev/fuse accessible: modprobe fuse; chmod 0666 /dev/fuse; for a container, --device /dev/fuse.',
+    exit: 3,
+  },
+  FUSE_REPLY_REFUSED: {
+    kind: 'environment',
+    action: 'The client saw EIO. This is a defect in softsnp or an incompatible kernel; please report it.',
+    exit: 3,
+  },
+  CLIENT_MEMORY_DENIED: {
+    kind: 'environment',
+    action:
+      'The client saw EFAULT. Start it through softsnp exec, or as the same user, or relax kernel.yama.ptrace_scope.',
+    exit: 3,
+  },
+  MOUNT_REFUSED: {
+    kind: 'environment',
+    action: 'Run as root with CAP_SYS_ADMIN, or use softsnp exec, which brings its own user namespace.',
+    exit: 3,
+  },
+  MOUNT_POINT_INVALID: {
+    kind: 'environment',
+    action: 'Name an existing folder, not a symbolic link, where no other softsnp is serving.',
+    exit: 3,
+  },
+  NAMESPACE_UNAVAILABLE: {
+    kind: 'environment',
+    action:
+      'Allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) and install util-linux, or run as root.',
+    exit: 3,
+  },
+  HOST_MEMORY_EXHAUSTED: {
+    kind: 'input',
+    action: 'Ask for less guest memory: the modelled host has 64 TiB of physical addresses.',
+    exit: 1,
   },
   STATE_INVALID: {
     kind: 'input',
