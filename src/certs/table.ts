@@ -94,10 +94,11 @@ export function readCertificateTable(table: Uint8Array): CertTableReading {
     return fault('TABLE_OVERLAP', `the contents at ${overlapped.offset} run into those of another entry`);
   }
   const entries = rows.map((row) => ({ ...row, data: table.slice(row.offset, row.offset + row.length) }));
-  const duplicate = entries.find((entry, i) =>
-    entries.slice(0, i).some((other) => other.guid === entry.guid && !equalBytes(other.data, entry.data)),
+  const known = entries.filter(({ guid }) => guid in CERT_GUIDS);
+  const duplicate = known.find((entry) =>
+    known.some((other) => other.guid === entry.guid && !equalBytes(other.data, entry.data)),
   );
-  return duplicate !== undefined && duplicate.guid in CERT_GUIDS
+  return duplicate !== undefined
     ? fault('TABLE_DUPLICATE', `two different entries for ${CERT_GUIDS[duplicate.guid]}`)
     : { entries };
 }
