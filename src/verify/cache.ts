@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a verifier may remember between two pieces of evidence: facts about bytes, never verdicts.
+ *
+ * A certificate's decoding and whether one key signed it do not depend on time, trust or policy, so a
+ * verdict with a cache and one without are the same. Entries are found by the SHA-256 of the received
+ * bytes; the oldest goes when a table is full.
+ */
+import { toHex } from '../lib/bytes.ts';
+import { InputError } from '../lib/errors.ts';
+import { type Judging, sha256, verifyRsaPss } from './crypto.ts';
+import type { Finding } from './findings.ts';
+import { type CertificateRole, type Endorsement, endorsementOf, profileFindings, roleOf } from './profile.ts';
+import { type Certificate, decodeCertificate, decodeRevocationList, type RevocationList } from './x509.ts';
+
+/** A certificate with everything that follows from its bytes alone. */
+export interface KnownCertificate {
+  readonly certificate: Certificate;
+  /** SHA-256 of the DER, hexadecimal. */
+  readonly fingerprint: string;
+  /** Null when its names are none of AMD's. */
+  readonly role: CertificateRole | null;
+  /** In what it differs from AMD's profile for the role. */
+  readonly profile: readonly Finding[];
+  /** Only for VCEK and VLEK. */
+  readonly endorsement: Endorsement | null;
+}
+
+/** One way up from a leaf; a null is a certificate that is not there. */
+export interface Path {
+  readonly leaf: KnownCertificate | null;
+  readonly intermediate: KnownCertificate | null;
+  readonly root: KnownCertificate | null;
+}
+
+/** A revocation list and its fingerprint. */
+export interface KnownRevocationList {
+  readonly list: RevocationList;
+  readonly fingerprint: string;
+}
+
+/** Bytes that are no certificate or list, and why. */
+export interface Malformed {
+  readonly malformed: string;
+  readonly fingerprint: string;
+}
+
+class BoundedMap<V> {
+  readonly #entries = new Map<string, V>();
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get(key: string): V | undefined {
+    return this.#entries.get(key);
+  }
+
+  set(key: string, value: V): void {
+    if (this.#entries.size >= this.#limit) {
+      // A Map iterates in the order of insertion, so the first key is the oldest.
+      this.#entries.delete(this.#entries.keys().next().value!);
+    }
+    this.#entries.set(key, value);
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+}
+
+/** Remembers decoded certificates, their keys and their signatures; share one among all verifications. */
+export class VerifyCache {
+  readonly #certificates: BoundedMap<KnownCertificate | Malformed>;
+  readonly #lists: BoundedMap<KnownRevocationList | Malformed>;
+  readonly #signatures: BoundedMap<boolean>;
+  readonly #points: BoundedMap<Uint8Array>;
+
+  /** @param capacity certificates kept; a certificate takes some 10 kB with its key */
+  constructor(capacity = 1024) {
+    this.#certificates = new BoundedMap(capacity);
+    this.#lists = new BoundedMap(Math.max(1, capacity >> 4));
+    this.#signatures = new BoundedMap(2 * capacity);
+    this.#points = new BoundedMap(capacity);
+  }
+
+  /** Endorsement keys known: certificates the key service issued anew for one key count once. */
+  get endorsementKeys(): number {
+    return this.#points.size;
+  }
+
+  *certificate(der: Uint8Array): Judging<KnownCertificate | Malformed> {
+    const fingerprint = toHex(yield* sha256(der));
+    let known = this.#certificates.get(fingerprint);
+    if (known === undefined) {
+      known = this.#decode(der, fingerprint);
+      this.#certificates.set(fingerprint, known);
+    }
+    return known;
+  }
+
+  #decode(der: Uint8Array, fingerprint: string): KnownCertificate | Malformed {
+    try {
+      const certificate = this.#withSharedKey(decodeCertificate(der));
+      const role = roleOf(certificate);
+      return {
+        certificate,
+        fingerprint,
+        role,
+        profile: role === null ? [] : profileFindings(certificate, role),
+        endorsement: role?.kind === 'VCEK' || role?.kind === 'VLEK' ? endorsementOf(certificate) : null,
+      };
+    } catch (error) {
+      return malformed(error, fingerprint);
+    }
+  }
+
+  // Providers remember a key with its array: re-issued certificates share one array, hence one key.
+  #withSharedKey(certificate: Certificate): Certificate {
+    const { key } = certificate;
+    if (key.kind !== 'p384') {
+      return certificate;
+    }
+    const name = toHex(key.point);
+    let point = this.#points.get(name);
+    if (point === undefined) {
+      point = key.point;
+      this.#points.set(name, point);
+    }
+    return { ...certificate, key: { kind: 'p384', point } };
+  }
+
+  *revocationList(der: Uint8Array): Judging<KnownRevocationList | Malformed> {
+    const fingerprint = toHex(yield* sha256(der));
+    let known = this.#lists.get(fingerprint);
+    if (known === undefined) {
+      try {
+        known = { list: decodeRevocationList(der), fingerprint };
+      } catch (error) {
+        known = malformed(error, fingerprint);
+      }
+      this.#lists.set(fingerprint, known);
+    }
+    return known;
+  }
+
+  /** Whether the issuer's key signed a certificate or list; false when that key is not RSA-4096. */
+  *isSignedBy(signed: KnownCertificate | KnownRevocationList, issuer: KnownCertificate): Judging<boolean> {
+    const { key } = issuer.certificate;
+    const document = 'certificate' in signed ? signed.certificate : signed.list;
+    if (key.kind !== 'rsa' || key.bits !== 4096 || !document.signatureAlgorithm.isAmdPss) {
+      return false;
+    }
+    const name = `${signed.fingerprint} ${issuer.fingerprint}`;
+    let verdict = this.#signatures.get(name);
+    if (verdict === undefined) {
+      verdict = yield* verifyRsaPss(issuer.certificate.spki, document.tbs, document.signature);
+      this.#signatures.set(name, verdict);
+    }
+    return verdict;
+  }
+}
+
+function malformed(error: unknown, fingerprint: string): Malformed {
+  if (error instanceof InputError) {
+    return { malformed: error.message, fingerprint };
+  }
+  throw error;
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * softsnp/verify: is this report genuine, and is it what I wanted? For Node, browsers and workers; the
+ * caller hands in the cryptography (node:crypto through softsnp/verify/node, or webVerifyCrypto here).
+ */
+export { type KnownCertificate, VerifyCache } from './cache.ts';
+export type { AsyncVerifyCrypto, VerifyCrypto } from './crypto.ts';
+export type { Evidence } from './evidence.ts';
+export {
+  FINDINGS,
+  type Finding,
+  type FindingCode,
+  type FindingKind,
+  type Severity,
+  VERIFY_STEPS,
+  type VerifyStep,
+} from './findings.ts';
+export { DEFAULT_POLICY, type Policy, type PolicyDocument, PolicySchema, parsePolicy } from './policy.ts';
+export type { Report } from './report.ts';
+export { AMD_ROOTS, type RootPin } from './trust.ts';
+export {
+  exitCodeOf,
+  type StepResult,
+  type VerdictExitCode,
+  type VerifiedChain,
+  type VerifyOptions,
+  type VerifyResult,
+  verifyEvidence,
+  verifyEvidenceAsync,
+} from './verify.ts';
+export { type SubtleVerify, webVerifyCrypto } from './webcrypto.ts';

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the relying party wants of a report beyond being genuine: a JSON document, checked against the
+ * schema below, and the comparison of a report with it. docs/reference/policy.md describes every field.
+ */
+import * as v from 'valibot';
+import { PlatformInfo } from '../abi/attestation-report.ts';
+import { GuestPolicy } from '../abi/guest-policy.ts';
+import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
+import { decodeTcb, formatTcb, type TcbComponent, tcbAtMost, tcbComponents } from '../abi/tcb-version.ts';
+import { equalBytes, fromHex, isZero, toHex } from '../lib/bytes.ts';
+import { InputError } from '../lib/errors.ts';
+import type { KnownCertificate } from './cache.ts';
+import { type Finding, finding } from './findings.ts';
+import type { Report } from './report.ts';
+
+/** Longest list in a policy: every check is a walk over one. */
+const MAX_LIST = 4096;
+
+const hexOf = (...sizes: readonly number[]) =>
+  v.pipe(
+    v.string(),
+    v.regex(/^(0x)?([0-9a-fA-F]{2})*$/, 'not hexadecimal digits'),
+    v.transform((text) => fromHex(text)),
+    v.check((bytes) => sizes.includes(bytes.length), `not ${sizes.join(' or ')} bytes`),
+  );
+
+/** One value or a list of values, any of which will do. */
+const oneOf = <S extends v.GenericSchema>(schema: S) =>
+  v.union([
+    v.pipe(v.array(schema), v.minLength(1, 'an empty list allows nothing'), v.maxLength(MAX_LIST)),
+    v.pipe(
+      schema,
+      v.transform((value) => [value]),
+    ),
+  ]);
+
+/** Whether something may, must or must not be. */
+const Wanted = v.picklist(['any', 'required', 'forbidden']);
+export type Wanted = v.InferOutput<typeof Wanted>;
+
+const byte = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(255));
+const u32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffffffff));
+
+const u64 = v.pipe(
+  v.string(),
+  v.regex(/^0x[0-9a-fA-F]{1,16}$/, 'not 0x and up to 16 hexadecimal digits'),
+  v.transform((text) => BigInt(text)),
+);
+
+const Version = v.pipe(
+  v.string(),
+  v.regex(/^\d{1,3}\.\d{1,3}$/, 'not of the form major.minor'),
+  v.transform((text) => text.split('.').map(Number) as [major: number, minor: number]),
+);
+
+const TcbMinimum = v.strictObject({
+  fmc: v.optional(byte),
+  boot_loader: v.optional(byte),
+  tee: v.optional(byte),
+  snp: v.optional(byte),
+  microcode: v.optional(byte),
+});
+
+/** The four TCBs of a report. */
+const TCB_FIELDS = ['reported', 'committed', 'current', 'launch'] as const;
+type TcbField = (typeof TCB_FIELDS)[number];
+
+const TcbMinimums = v.strictObject({
+  reported: v.optional(TcbMinimum),
+  committed: v.optional(TcbMinimum),
+  current: v.optional(TcbMinimum),
+  launch: v.optional(TcbMinimum),
+});
+
+type GuestPolicyBit = Exclude<keyof Report['policy'], 'abi_minor' | 'abi_major'>;
+const GUEST_POLICY_BITS = Object.keys(GuestPolicy.bits).filter(
+  (bit) => bit !== 'abi_minor' && bit !== 'abi_major',
+) as GuestPolicyBit[];
+type PlatformBit = keyof Report['platform_info'];
+const PLATFORM_BITS = Object.keys(PlatformInfo.bits) as PlatformBit[];
+
+const wantedEach = <K extends string>(keys: readonly K[]) =>
+  Object.fromEntries(keys.map((key) => [key, v.optional(Wanted, 'any')])) as Record<
+    K,
+    v.OptionalSchema<typeof Wanted, 'any'>
+  >;
+
+const product = v.picklist(PRODUCT_LINES as ProductLine[]);
+
+/** Schema of the policy file. Fields that are left out demand nothing, except that DEBUG is forbidden. */
+export const PolicySchema = v.strictObject({
+  measurement: v.optional(oneOf(hexOf(48))),
+  host_data: v.optional(oneOf(hexOf(32))),
+  report_data: v.optional(oneOf(hexOf(64))),
+  family_id: v.optional(oneOf(hexOf(16))),
+  image_id: v.optional(oneOf(hexOf(16))),
+  report_id: v.optional(oneOf(hexOf(32))),
+  report_id_ma: v.optional(oneOf(hexOf(32))),
+  id_key_digest: v.optional(oneOf(hexOf(48))),
+  author_key_digest: v.optional(oneOf(hexOf(48))),
+  vmpl: v.optional(oneOf(u32)),
+  minimum_guest_svn: v.optional(u32),
+  minimum_report_version: v.optional(u32),
+  /** An ID block was given at launch. */
+  id_block: v.optional(Wanted, 'any'),
+  /** The ID block's key was signed by an author key. */
+  author_key: v.optional(Wanted, 'any'),
+  guest_policy: v.optional(
+    v.strictObject({
+      ...wantedEach(GUEST_POLICY_BITS),
+      debug: v.optional(Wanted, 'forbidden'),
+      minimum_abi: v.optional(Version),
+    }),
+    {},
+  ),
+  platform_info: v.optional(v.strictObject(wantedEach(PLATFORM_BITS)), {}),
+  /** By product line, because the numbers of one mean nothing on another. */
+  minimum_tcb: v.optional(
+    v.strictObject({
+      Milan: v.optional(TcbMinimums),
+      Genoa: v.optional(TcbMinimums),
+      Turin: v.optional(TcbMinimums),
+    }),
+  ),
+  minimum_firmware: v.optional(v.strictObject({ version: v.optional(Version), build: v.optional(byte) })),
+  /** Current firmware that is not committed yet. */
+  provisional_firmware: v.optional(Wanted, 'any'),
+  launch_mit_vector: v.optional(u64),
+  current_mit_vector: v.optional(u64),
+  signing_key: v.optional(oneOf(v.picklist(['VCEK', 'VLEK']))),
+  product: v.optional(oneOf(product)),
+  /** A report without CHIP_ID, signed by a VCEK. */
+  masked_chip_id: v.optional(Wanted, 'any'),
+  allowed_chips: v.optional(oneOf(hexOf(8, 64))),
+  allowed_csps: v.optional(oneOf(v.pipe(v.string(), v.minLength(1)))),
+  distrust: v.optional(
+    v.strictObject({
+      chips: v.optional(oneOf(hexOf(8, 64)), []),
+      products: v.optional(oneOf(product), []),
+      /** SHA-256 of certificates anywhere in the chain. */
+      certificates: v.optional(oneOf(hexOf(32)), []),
+    }),
+  ),
+});
+
+/** A policy as people write it. */
+export type PolicyDocument = v.InferInput<typeof PolicySchema>;
+/** A policy ready for use. */
+export type Policy = v.InferOutput<typeof PolicySchema>;
+
+/**
+ * Checks a policy document.
+ *
+ * Errors   POLICY_INVALID naming the JSON path; unknown fields are refused, so that a misspelt demand is
+ *          never a demand forgotten
+ */
+export function parsePolicy(document: unknown): Policy {
+  const result = v.safeParse(PolicySchema, document, { abortEarly: true });
+  if (result.success) {
+    return result.output;
+  }
+  const [issue] = deepest(result.issues);
+  const path = v.getDotPath(issue!) ?? '';
+  throw new InputError('POLICY_INVALID', issue!.message, {
+    where: path === '' ? 'policy' : `policy.${path}`,
+  });
+}
+
+/** A union says only that no branch fits; the branch that got furthest says why. */
+function deepest(issues: readonly v.BaseIssue<unknown>[]): readonly v.BaseIssue<unknown>[] {
+  const [issue] = issues;
+  const inner = issue?.issues ?? [];
+  if (inner.length === 0) {
+    return issues;
+  }
+  const byKind = inner.filter(({ kind, type }) => kind === 'validation' || type !== 'array');
+  return deepest(byKind.length === 0 ? inner : byKind);
+}
+
+/** What is demanded when nothing is: no debugging. */
+export const DEFAULT_POLICY: Policy = parsePolicy({});
+
+export interface PolicySubject {
+  readonly report: Report;
+  /** Null when it could not be told; demands that need it then fail. */
+  readonly product: ProductLine | null;
+  readonly leaf: KnownCertificate | null;
+  /** Fingerprints of the certificates of the chain. */
+  readonly fingerprints: readonly string[];
+}
+
+/** Everything in which a report differs from what a policy wants. */
+export function policyFindings(subject: PolicySubject, policy: Policy): Finding[] {
+  return [
+    ...relationFindings(subject),
+    ...valueFindings(subject, policy),
+    ...guestPolicyFindings(subject, policy),
+    ...platformFindings(subject, policy),
+    ...tcbFindings(subject, policy),
+    ...firmwareFindings(subject, policy),
+    ...identityFindings(subject, policy),
+  ];
+}
+
+const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
+
+// The firmware keeps these orders at all times, whatever the policy.
+const RELATIONS: readonly (readonly [lower: TcbField, upper: TcbField])[] = [
+  ['reported', 'committed'],
+  ['committed', 'current'],
+  ['launch', 'current'],
+];
+
+function relationFindings({ report, product }: PolicySubject): Finding[] {
+  if (product === null) {
+    return [];
+  }
+  return RELATIONS.flatMap(([lower, upper]) => {
+    const low = decodeTcb(report[`${lower}_tcb`], product);
+    const high = decodeTcb(report[`${upper}_tcb`], product);
+    return tcbAtMost(low, high, product)
+      ? []
+      : [
+          finding('TCB_RELATION', {
+            where: `report.${lower}_tcb`,
+            expected: `at most ${upper}_tcb ${formatTcb(high, product)}`,
+            actual: formatTcb(low, product),
+          }),
+        ];
+  });
+}
+
+const BYTE_FIELDS = [
+  'measurement',
+  'host_data',
+  'report_data',
+  'family_id',
+  'image_id',
+  'report_id',
+  'report_id_ma',
+  'id_key_digest',
+  'author_key_digest',
+] as const;
+
+function mismatch(field: string, expected: string, actual: string): Finding {
+  return finding('POLICY_MISMATCH', {
+    where: `report.${field}`,
+    expected,
+    actual,
+    message: `The policy does not allow this ${field}.`,
+  });
+}
+
+function valueFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
+  const found: Finding[] = [];
+  for (const field of BYTE_FIELDS) {
+    const allowed = policy[field];
+    if (allowed !== undefined && !allowed.some((value) => equalBytes(value, report[field]))) {
+      found.push(mismatch(field, allowed.map(toHex).join(' or '), toHex(report[field])));
+    }
+  }
+  if (policy.vmpl !== undefined && !policy.vmpl.includes(report.vmpl)) {
+    found.push(mismatch('vmpl', policy.vmpl.join(' or '), String(report.vmpl)));
+  }
+  if (policy.minimum_guest_svn !== undefined && report.guest_svn < policy.minimum_guest_svn) {
+    found.push(mismatch('guest_svn', `at least ${policy.minimum_guest_svn}`, String(report.guest_svn)));
+  }
+  if (policy.minimum_report_version !== undefined && report.version < policy.minimum_report_version) {
+    found.push(mismatch('version', `at least ${policy.minimum_report_version}`, String(report.version)));
+  }
+  for (const field of ['launch_mit_vector', 'current_mit_vector'] as const) {
+    const required = policy[field];
+    const present = report[field];
+    // A report before version 5 says nothing about mitigations, hence nothing that could satisfy.
+    if (required !== undefined && (present === undefined || (present & required) !== required)) {
+      found.push(
+        mismatch(
+          field,
+          `bits ${hex(required)}`,
+          present === undefined ? 'not in this version' : hex(present),
+        ),
+      );
+    }
+  }
+  if (policy.product !== undefined && (product === null || !policy.product.includes(product))) {
+    found.push(mismatch('product', policy.product.join(' or '), product ?? 'unknown'));
+  }
+  return found;
+}
+
+function wantedFinding(where: string, wanted: Wanted, is: boolean): Finding[] {
+  if (wanted === 'forbidden' && is) {
+    return [
+      finding('POLICY_BIT_FORBIDDEN', {
+        where,
+        expected: 'off',
+        actual: 'on',
+        message: `The policy forbids ${where}.`,
+      }),
+    ];
+  }
+  if (wanted === 'required' && !is) {
+    return [
+      finding('POLICY_BIT_REQUIRED', {
+        where,
+        expected: 'on',
+        actual: 'off',
+        message: `The policy requires ${where}.`,
+      }),
+    ];
+  }
+  return [];
+}
+
+function guestPolicyFindings({ report }: PolicySubject, policy: Policy): Finding[] {
+  const found = GUEST_POLICY_BITS.flatMap((bit) =>
+    wantedFinding(`report.policy.${bit}`, policy.guest_policy[bit], report.policy[bit] === 1),
+  );
+  const minimum = policy.guest_policy.minimum_abi;
+  if (minimum !== undefined) {
+    const { abi_major, abi_minor } = report.policy;
+    if (abi_major < minimum[0] || (abi_major === minimum[0] && abi_minor < minimum[1])) {
+      found.push(mismatch('policy.abi', `at least ${minimum.join('.')}`, `${abi_major}.${abi_minor}`));
+    }
+  }
+  const { id_key_digest } = report;
+  found.push(
+    ...wantedFinding('report.id_block', policy.id_block, !isZero(id_key_digest)),
+    ...wantedFinding('report.author_key', policy.author_key, report.key_info.author_key_en === 1),
+  );
+  return found;
+}
+
+function platformFindings({ report }: PolicySubject, policy: Policy): Finding[] {
+  return PLATFORM_BITS.flatMap((bit) =>
+    wantedFinding(`report.platform_info.${bit}`, policy.platform_info[bit], report.platform_info[bit] === 1),
+  );
+}
+
+function tcbFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
+  const { minimum_tcb } = policy;
+  if (minimum_tcb === undefined) {
+    return [];
+  }
+  const minimums = product === null ? undefined : minimum_tcb[product];
+  if (product === null || minimums === undefined) {
+    return [
+      finding('POLICY_TCB_BELOW_MINIMUM', {
+        where: 'policy.minimum_tcb',
+        expected: Object.keys(minimum_tcb).join(' or '),
+        actual: product ?? 'unknown product line',
+        message: 'The policy has minimum TCBs, but none for this product line.',
+      }),
+    ];
+  }
+  return TCB_FIELDS.flatMap((field) => {
+    const tcb = decodeTcb(report[`${field}_tcb`], product);
+    const minimum = minimums[field] ?? {};
+    return tcbComponents(product)
+      .filter((component: TcbComponent) => tcb[component] < (minimum[component] ?? 0))
+      .map((component) =>
+        finding('POLICY_TCB_BELOW_MINIMUM', {
+          where: `report.${field}_tcb.${component}`,
+          expected: `at least ${minimum[component]}`,
+          actual: String(tcb[component]),
+        }),
+      );
+  });
+}
+
+function firmwareFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
+  const found: Finding[] = [];
+  const minimum = policy.minimum_firmware;
+  const versions = (['current', 'committed'] as const).map((which) => ({
+    which,
+    major: report[`${which}_major`],
+    minor: report[`${which}_minor`],
+    build: report[`${which}_build`],
+  }));
+  for (const { which, major, minor, build } of versions) {
+    const [wantMajor, wantMinor] = minimum?.version ?? [0, 0];
+    const isOlder = major < wantMajor || (major === wantMajor && minor < wantMinor);
+    // A build number counts within its version: the first build of a newer version is newer.
+    const isSame = major === wantMajor && minor === wantMinor;
+    const counts = minimum?.version === undefined || isSame;
+    if (isOlder || (counts && build < (minimum?.build ?? 0))) {
+      found.push(
+        finding('POLICY_FIRMWARE_BELOW_MINIMUM', {
+          where: `report.${which}_version`,
+          expected: `at least ${wantMajor}.${wantMinor}.${minimum?.build ?? 0}`,
+          actual: `${major}.${minor}.${build}`,
+        }),
+      );
+    }
+  }
+  const [current, committed] = versions;
+  const isProvisional =
+    report.current_tcb !== report.committed_tcb ||
+    current!.major !== committed!.major ||
+    current!.minor !== committed!.minor ||
+    current!.build !== committed!.build;
+  const wanted = policy.provisional_firmware;
+  if (wanted !== 'any' && isProvisional !== (wanted === 'required')) {
+    const show = ({ major, minor, build }: (typeof versions)[number], word: bigint): string =>
+      `${major}.${minor}.${build}, TCB ${product === null ? hex(word) : formatTcb(decodeTcb(word, product), product)}`;
+    found.push(
+      finding('POLICY_PROVISIONAL_FIRMWARE', {
+        where: 'report.committed_tcb',
+        expected: wanted === 'forbidden' ? show(current!, report.current_tcb) : 'uncommitted firmware',
+        actual: show(committed!, report.committed_tcb),
+      }),
+    );
+  }
+  return found;
+}
+
+function identityFindings({ report, product, leaf, fingerprints }: PolicySubject, policy: Policy): Finding[] {
+  const found: Finding[] = [];
+  const kind = leaf?.role?.kind ?? null;
+  const isMasked = isZero(report.chip_id);
+  // The certificate knows the chip even where the host masks it in the report.
+  const chip = leaf?.endorsement?.hwId ?? (isMasked ? null : report.chip_id);
+  const isListed = (chips: readonly Uint8Array[]): boolean =>
+    chip !== null && chips.some((listed) => sameChip(listed, chip));
+
+  if (
+    policy.signing_key !== undefined &&
+    (kind === null || !policy.signing_key.some((name) => name === kind))
+  ) {
+    found.push(mismatch('key_info.signing_key', policy.signing_key.join(' or '), kind ?? 'no certificate'));
+  }
+  if (kind === 'VCEK') {
+    found.push(...wantedFinding('report.masked_chip_id', policy.masked_chip_id, isMasked));
+  }
+  if (policy.allowed_chips !== undefined && !isListed(policy.allowed_chips)) {
+    found.push(
+      finding('POLICY_CHIP_NOT_ALLOWED', {
+        where: 'report.chip_id',
+        actual: chip === null ? 'no chip is named' : toHex(chip),
+      }),
+    );
+  }
+  const csp = leaf?.endorsement?.cspId ?? null;
+  if (policy.allowed_csps !== undefined && !policy.allowed_csps.some((allowed) => allowed === csp)) {
+    found.push(mismatch('csp_id', policy.allowed_csps.join(' or '), csp ?? 'not signed by a VLEK'));
+  }
+  const { distrust } = policy;
+  if (distrust !== undefined) {
+    const distrusted = (where: string, actual: string): void => {
+      found.push(finding('POLICY_DISTRUSTED', { where, actual }));
+    };
+    if (isListed(distrust.chips)) {
+      distrusted('report.chip_id', toHex(chip!));
+    }
+    if (product !== null && distrust.products.includes(product)) {
+      distrusted('product', product);
+    }
+    for (const fingerprint of fingerprints) {
+      if (distrust.certificates.some((listed) => toHex(listed) === fingerprint)) {
+        distrusted('chain', fingerprint);
+      }
+    }
+  }
+  return found;
+}
+
+/** Chips by 8 or 64 bytes: Turin's have 8, zeros follow in the report. */
+function sameChip(a: Uint8Array, b: Uint8Array): boolean {
+  const shorter = Math.min(a.length, b.length);
+  const longer = a.length > b.length ? a : b;
+  return equalBytes(a.subarray(0, shorter), b.subarray(0, shorter)) && isZero(longer.subarray(shorter));
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Whom the verifier believes. AMD's roots are known by the SHA-256 of their certificate; the
+ * certificates themselves come with the evidence, from the key service or from a folder, and count only
+ * if they match. A root that came with the evidence is never believed for its name.
+ */
+import type { ProductLine } from '../abi/product.ts';
+
+export interface RootPin {
+  readonly product: ProductLine;
+  /** SHA-256 of the DER certificate, lower-case hexadecimal. */
+  readonly sha256: string;
+}
+
+/**
+ * AMD's root keys.
+ *
+ * Source   computed from the certificates of https://kdsintf.amd.com/vcek/v1/{product}/cert_chain
+ */
+export const AMD_ROOTS: readonly RootPin[] = Object.freeze([
+  { product: 'Milan', sha256: '69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd' },
+  { product: 'Genoa', sha256: '4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1' },
+  { product: 'Turin', sha256: '1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a' },
+]);

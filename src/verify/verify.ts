@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The verifier: seven named checks over one report and the certificates that came with it. Each runs
+ * whatever the others find, as far as it has what it needs; nothing found hides anything else.
+ */
+import type { ProductLine } from '../abi/product.ts';
+import { decodeTcb, formatTcb, tcbComponents, tcbReservedIsZero } from '../abi/tcb-version.ts';
+import { equalBytes, fromHex, isZero, toHex } from '../lib/bytes.ts';
+import { InputError } from '../lib/errors.ts';
+import { type KnownCertificate, VerifyCache } from './cache.ts';
+import { type ChainRules, type JudgedPath, judgeChain } from './chain.ts';
+import {
+  type AsyncVerifyCrypto,
+  type Judging,
+  runAsync,
+  runSync,
+  sha256,
+  type VerifyCrypto,
+  verifyEcdsaP384,
+} from './crypto.ts';
+import { type Evidence, readEvidence } from './evidence.ts';
+import {
+  FINDINGS,
+  type Finding,
+  type FindingKind,
+  finding,
+  isError,
+  VERIFY_STEPS,
+  type VerifyStep,
+} from './findings.ts';
+import { DEFAULT_POLICY, type Policy, policyFindings } from './policy.ts';
+import type { CertificateRole, Endorsement } from './profile.ts';
+import {
+  decodeReport,
+  productOfReport,
+  type Report,
+  SIGNATURE_PART_SIZE,
+  signaturePart,
+  signedBytesOf,
+  wantedKind,
+} from './report.ts';
+import type { RevocationPolicy, UsedList } from './revocation.ts';
+import { AMD_ROOTS } from './trust.ts';
+
+export interface VerifyOptions {
+  /** Time of verification in milliseconds since 1970. */
+  readonly atMs: number;
+  /** 'amd', the default: AMD's pinned roots. A list of DER certificates: these roots and no others. */
+  readonly trust?: 'amd' | readonly Uint8Array[];
+  /** Left out: only that the guest must not be debugged. */
+  readonly policy?: Policy;
+  /** Left out: 'require'. */
+  readonly crl?: RevocationPolicy['mode'];
+  /** Lowest CRL number to accept, so that an old list cannot hide a new revocation. */
+  readonly crlMinimumNumber?: bigint;
+  /** Product line, where the report does not tell: version 2, or a CPU without a known line. */
+  readonly product?: ProductLine;
+  /** Shared among verifications, spares decoding and checking the same certificates again. */
+  readonly cache?: VerifyCache;
+}
+
+export interface StepResult {
+  readonly name: VerifyStep;
+  /** The check ran and found no error. */
+  readonly ok: boolean;
+  /** Why the check could not run, or null. */
+  readonly notRun: string | null;
+  readonly findings: readonly Finding[];
+}
+
+/** The path that was judged. */
+export interface VerifiedChain {
+  readonly leaf: KnownCertificate | null;
+  readonly intermediate: KnownCertificate | null;
+  readonly root: KnownCertificate | null;
+  /** The root is one of AMD's; if not, the evidence proves nothing about hardware. */
+  readonly isAmd: boolean;
+  /** The revocation list that was relied on. */
+  readonly crl: UsedList | null;
+}
+
+export interface VerifyResult {
+  /** The one verdict: every check ran and none found an error. */
+  readonly ok: boolean;
+  readonly steps: readonly StepResult[];
+  /** Findings of all steps in order. */
+  readonly findings: readonly Finding[];
+  /** Null when the bytes are no report of a known version. */
+  readonly report: Report | null;
+  readonly product: ProductLine | null;
+  readonly chain: VerifiedChain;
+  /**
+   * SHA-256 of the signed bytes, hexadecimal: what names a report. Its signature bytes do not, because
+   * (r, n - s) verifies as well as (r, s).
+   */
+  readonly identity: string | null;
+}
+
+/**
+ * Verifies a report with the certificates that came with it.
+ *
+ * Returns  a verdict for whatever bytes are given; evidence never makes it throw
+ * Errors   CERTIFICATE_INVALID for a root in `trust` that is no certificate
+ * Source   [SNP-ABI] ATTESTATION_REPORT; [KDS]; [VLEK]; RFC 5280
+ */
+export function verifyEvidence(
+  evidence: Evidence,
+  options: VerifyOptions & { readonly crypto: VerifyCrypto },
+): VerifyResult {
+  return runSync(options.crypto, judgeEvidence(evidence, options));
+}
+
+/** The same with WebCrypto: the judging is shared, so are the verdicts. */
+export function verifyEvidenceAsync(
+  evidence: Evidence,
+  options: VerifyOptions & { readonly crypto: AsyncVerifyCrypto },
+): Promise<VerifyResult> {
+  return runAsync(options.crypto, judgeEvidence(evidence, options));
+}
+
+/** 0 accepted, 2 signature or chain, 3 certificates not had, 4 revoked or no list, 5 policy. */
+export type VerdictExitCode = 0 | 2 | 3 | 4 | 5;
+
+const EXIT_OF_KIND = { evidence: 2, missing: 3, revocation: 4, policy: 5 } as const satisfies Record<
+  FindingKind,
+  VerdictExitCode
+>;
+
+/** Exit code of a verdict: that of its gravest error, forged before missing before revoked before unwanted. */
+export function exitCodeOf(result: VerifyResult): VerdictExitCode {
+  const codes = result.findings.filter(isError).map(({ code }) => EXIT_OF_KIND[FINDINGS[code].kind]);
+  return result.ok ? 0 : (codes.sort((a, b) => a - b)[0] ?? 2);
+}
+
+const AMD_FINGERPRINTS: ReadonlySet<string> = new Set(AMD_ROOTS.map(({ sha256: pin }) => pin));
+
+/** Leaves that are tried; honest evidence has one, a folder may have those of several TCBs. */
+const MAX_LEAVES = 4;
+
+interface LeafVerdict {
+  readonly path: JudgedPath;
+  readonly product: ProductLine | null;
+  readonly findings: readonly Finding[];
+}
+
+function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<VerifyResult> {
+  const cache = options.cache ?? new VerifyCache();
+  const trusted = yield* trustedRoots(cache, options.trust ?? 'amd');
+  const { report, findings: reportFindings } = decodeReport(evidence.report);
+  const given = yield* readEvidence(cache, evidence);
+  const pool = { ...given, roots: [...given.roots, ...trusted.roots] };
+  const rules: ChainRules = {
+    atMs: options.atMs,
+    trusted: trusted.fingerprints,
+    amd: AMD_FINGERPRINTS,
+    revocation: { mode: options.crl ?? 'require', minimumNumber: options.crlMinimumNumber ?? null },
+  };
+
+  let verdict: LeafVerdict | null = null;
+  for (const leaf of orderedLeaves(given.leaves, report, options)) {
+    const path = yield* judgeChain(cache, leaf, leaf?.role ?? expectedRole(report, options), pool, rules);
+    const judged = yield* judgeLeaf(evidence.report, report, path, options);
+    verdict ??= judged;
+    if (!judged.findings.some(isError)) {
+      verdict = judged;
+      break;
+    }
+  }
+  const { path, product, findings: leafFindings } = verdict!;
+  const { leaf, intermediate, root } = path;
+  const found = [...reportFindings, ...given.findings, ...leafFindings];
+  if (leaf === null) {
+    found.push(leafMissing(report, given.strangers));
+  }
+  if (report !== null) {
+    const fingerprints = [leaf, intermediate, root].flatMap((known) => known?.fingerprint ?? []);
+    const subject = { report, product, leaf, fingerprints };
+    found.push(...policyFindings(subject, options.policy ?? DEFAULT_POLICY));
+  }
+  const steps = stepResults(found, report, product, path);
+  return {
+    ok: steps.every(({ ok }) => ok),
+    steps,
+    findings: steps.flatMap(({ findings }) => findings),
+    report,
+    product,
+    chain: {
+      leaf,
+      intermediate,
+      root,
+      isAmd: root !== null && AMD_FINGERPRINTS.has(root.fingerprint),
+      crl: path.list,
+    },
+    identity: report === null ? null : toHex(yield* sha256(signedBytesOf(evidence.report))),
+  };
+}
+
+function stepResults(
+  found: readonly Finding[],
+  report: Report | null,
+  product: ProductLine | null,
+  { leaf, root }: JudgedPath,
+): StepResult[] {
+  const noReport = report === null ? 'The report could not be decoded.' : null;
+  const noLeaf = leaf === null ? 'There is no VCEK or VLEK certificate.' : null;
+  const notRun: Readonly<Record<VerifyStep, string | null>> = {
+    decode: null,
+    product: noReport ?? (product === null ? noLeaf : null),
+    chain: null,
+    revocation: root === null ? 'There is no root certificate.' : null,
+    'leaf-matches-report': noReport ?? noLeaf,
+    signature: noReport ?? noLeaf,
+    policy: noReport,
+  };
+  return VERIFY_STEPS.map((name) => {
+    const findings = found.filter(({ step }) => step === name);
+    return { name, ok: notRun[name] === null && !findings.some(isError), notRun: notRun[name], findings };
+  });
+}
+
+function* trustedRoots(
+  cache: VerifyCache,
+  trust: 'amd' | readonly Uint8Array[],
+): Judging<{ fingerprints: ReadonlySet<string>; roots: readonly KnownCertificate[] }> {
+  if (trust === 'amd') {
+    return { fingerprints: AMD_FINGERPRINTS, roots: [] };
+  }
+  const roots: KnownCertificate[] = [];
+  for (const [i, der] of trust.entries()) {
+    const known = yield* cache.certificate(der);
+    if ('malformed' in known) {
+      throw new InputError('CERTIFICATE_INVALID', known.malformed, { where: `trust[${i}]` });
+    }
+    roots.push(known);
+  }
+  return { fingerprints: new Set(roots.map(({ fingerprint }) => fingerprint)), roots };
+}
+
+function expectedRole(report: Report | null, options: VerifyOptions): CertificateRole | null {
+  const kind = report === null ? null : wantedKind(report);
+  const product = (report === null ? null : productOfReport(report)) ?? options.product ?? null;
+  return kind === null || product === null ? null : { kind, product };
+}
+
+/** The leaves worth trying, the likeliest first; [null] when there are none. */
+function orderedLeaves(
+  leaves: readonly KnownCertificate[],
+  report: Report | null,
+  options: VerifyOptions,
+): readonly (KnownCertificate | null)[] {
+  if (leaves.length < 2) {
+    return leaves.length === 0 ? [null] : leaves;
+  }
+  const likeness = ({ certificate, role, endorsement }: KnownCertificate): number => {
+    if (report === null) {
+      return 0;
+    }
+    const hwId = endorsement!.hwId;
+    return (
+      (role!.kind === wantedKind(report) ? 8 : 0) +
+      (tcbDifference(report, endorsement!, role!.product) === null ? 4 : 0) +
+      (hwId !== null && equalBytes(report.chip_id.subarray(0, hwId.length), hwId) ? 2 : 0) +
+      (options.atMs >= certificate.notBeforeMs && options.atMs <= certificate.notAfterMs ? 1 : 0)
+    );
+  };
+  return leaves
+    .map((leaf) => ({ leaf, rank: likeness(leaf) }))
+    .sort((a, b) => b.rank - a.rank)
+    .slice(0, MAX_LEAVES)
+    .map(({ leaf }) => leaf);
+}
+
+function leafMissing(report: Report | null, strangers: readonly KnownCertificate[]): Finding {
+  const kind = report === null ? null : wantedKind(report);
+  return finding('LEAF_MISSING', {
+    where: kind ?? 'VCEK',
+    expected: kind === null ? 'CN=SEV-VCEK or CN=SEV-VLEK' : `CN=SEV-${kind}`,
+    actual:
+      strangers.length === 0
+        ? 'none'
+        : strangers.map(({ certificate }) => certificate.subject.text).join('; '),
+  });
+}
+
+function* judgeLeaf(
+  bytes: Uint8Array,
+  report: Report | null,
+  path: JudgedPath,
+  options: VerifyOptions,
+): Judging<LeafVerdict> {
+  const { leaf } = path;
+  const findings = [...path.chainFindings, ...path.revocationFindings];
+  if (report === null) {
+    return { path, product: leaf?.role?.product ?? null, findings };
+  }
+  const { product, findings: productFindings } = judgeProduct(report, leaf, options);
+  findings.push(...productFindings);
+  if (leaf !== null) {
+    findings.push(...matchFindings(report, leaf, product));
+    findings.push(...(yield* signatureFindings(bytes, report, leaf)));
+  }
+  return { path, product, findings };
+}
+
+function judgeProduct(
+  report: Report,
+  leaf: KnownCertificate | null,
+  options: VerifyOptions,
+): { product: ProductLine | null; findings: readonly Finding[] } {
+  const found: Finding[] = [];
+  const own = productOfReport(report);
+  const given = options.product ?? null;
+  const certified = leaf?.role?.product ?? null;
+  if (own !== null && given !== null && own !== given) {
+    found.push(
+      finding('PRODUCT_MISMATCH', { where: 'report[0x188].cpuid_fam_id', expected: given, actual: own }),
+    );
+  }
+  // A version 2 report names no product, so that its certificate must; a later one has to name its own.
+  const product = own ?? given ?? (report.cpuid_fam_id === undefined ? certified : null);
+  if (product === null) {
+    if (report.cpuid_fam_id !== undefined) {
+      found.push(
+        finding('PRODUCT_UNKNOWN', {
+          where: 'report[0x188].cpuid_fam_id',
+          expected: 'family and model of a Milan, Genoa or Turin part',
+          actual: `family 0x${report.cpuid_fam_id.toString(16)}, model 0x${report.cpuid_mod_id!.toString(16)}`,
+        }),
+      );
+    }
+    return { product: null, findings: found };
+  }
+  if (certified !== null && certified !== product) {
+    found.push(
+      finding('PRODUCT_MISMATCH', {
+        where: `${leaf!.role!.kind}.issuer`,
+        expected: product,
+        actual: certified,
+      }),
+    );
+  }
+  for (const field of ['current_tcb', 'reported_tcb', 'committed_tcb', 'launch_tcb'] as const) {
+    if (!tcbReservedIsZero(report[field], product)) {
+      found.push(
+        finding('TCB_RESERVED_NOT_ZERO', {
+          where: `report.${field}`,
+          expected: `the TCB layout of ${product}`,
+          actual: `0x${report[field].toString(16).padStart(16, '0')}`,
+        }),
+      );
+    }
+  }
+  return { product, findings: found };
+}
+
+/** Null when the certificate is for the reported TCB, else both in the order of the product's components. */
+function tcbDifference(
+  report: Report,
+  { tcb }: Endorsement,
+  product: ProductLine,
+): { readonly reported: string; readonly certified: string } | null {
+  const reported = decodeTcb(report.reported_tcb, product);
+  if (tcb !== null && tcbComponents(product).every((component) => tcb[component] === reported[component])) {
+    return null;
+  }
+  return {
+    reported: formatTcb(reported, product),
+    certified: tcb === null ? 'not readable' : formatTcb(tcb, product),
+  };
+}
+
+function matchFindings(report: Report, leaf: KnownCertificate, product: ProductLine | null): Finding[] {
+  const found: Finding[] = [];
+  const role = leaf.role!;
+  const endorsement = leaf.endorsement!;
+  const wanted = wantedKind(report);
+  const isVcek = endorsement.hwId !== null && endorsement.cspId === null;
+  if (role.kind !== wanted || isVcek !== (role.kind === 'VCEK')) {
+    found.push(
+      finding('CERT_KIND_MISMATCH', {
+        where: `${role.kind}.subject`,
+        expected: wanted ?? 'no certificate: the report is not signed',
+        actual: role.kind === wanted ? `${role.kind} by its name, not by its extensions` : role.kind,
+      }),
+    );
+  }
+  const difference = tcbDifference(report, endorsement, product ?? role.product);
+  if (difference !== null) {
+    found.push(
+      finding('TCB_MISMATCH', {
+        where: 'report[0x180].reported_tcb',
+        expected: difference.reported,
+        actual: difference.certified,
+        message: `REPORTED_TCB is ${difference.reported} (${tcbComponents(product ?? role.product).join(',')}), the certificate is for ${difference.certified}.`,
+      }),
+    );
+  }
+  if (role.kind === 'VCEK' && endorsement.hwId !== null) {
+    found.push(...chipFindings(report.chip_id, endorsement.hwId));
+  }
+  return found;
+}
+
+/** Only for VCEKs: a VLEK is shared by all chips of a cloud, and its reports may name none. */
+function chipFindings(chipId: Uint8Array, hwId: Uint8Array): Finding[] {
+  const where = 'report[0x1a0].chip_id';
+  if (isZero(chipId)) {
+    return [finding('CHIP_ID_MASKED', { where, actual: 'zero' })];
+  }
+  const matches = equalBytes(chipId.subarray(0, hwId.length), hwId) && isZero(chipId.subarray(hwId.length));
+  return matches
+    ? []
+    : [finding('CHIP_ID_MISMATCH', { where, expected: toHex(chipId), actual: toHex(hwId) })];
+}
+
+/** Order of P-384, big-endian. */
+const N = fromHex(
+  'ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973',
+);
+
+function* signatureFindings(bytes: Uint8Array, report: Report, leaf: KnownCertificate): Judging<Finding[]> {
+  const found: Finding[] = [];
+  const r = signaturePart(report.signature_r);
+  const s = signaturePart(report.signature_s);
+  for (const [field, value] of [
+    ['signature_r', r],
+    ['signature_s', s],
+  ] as const) {
+    const where = `report[${field === 'signature_r' ? '0x2a0' : '0x2e8'}].${field}`;
+    // Outside the signed bytes and outside the value: whoever wants a second form of a report writes here.
+    if (!isZero(report[field].subarray(SIGNATURE_PART_SIZE))) {
+      found.push(finding('SIGNATURE_PADDING_NOT_ZERO', { where, expected: 'zero above byte 48' }));
+    }
+    if (isZero(value) || !isBelow(value, N)) {
+      found.push(
+        finding('SIGNATURE_OUT_OF_RANGE', { where, expected: '0 < value < n', actual: toHex(value) }),
+      );
+    }
+  }
+  const { key } = leaf.certificate;
+  const isUsable = key.kind === 'p384' && !found.some(({ code }) => code === 'SIGNATURE_OUT_OF_RANGE');
+  if (!isUsable || !(yield* verifyEcdsaP384(key.point, signedBytesOf(bytes), r, s))) {
+    found.push(finding('SIGNATURE_MISMATCH', { where: 'report[0x2a0].signature' }));
+  }
+  return found;
+}
+
+/** Comparison of big-endian numbers of one size. */
+function isBelow(value: Uint8Array, limit: Uint8Array): boolean {
+  for (let i = 0; i < limit.length; i++) {
+    if (value[i] !== limit[i]) {
+      return value[i]! < limit[i]!;
+    }
+  }
+  return false;
+}
