@@ -5,7 +5,6 @@
  */
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import type { ProductLine } from '../abi/product.ts';
-import { toPem } from '../certs/pem.ts';
 import type { CaRole } from './ca-certificate.ts';
 import { GENOA } from './embedded/genoa.ts';
 import { MILAN } from './embedded/milan.ts';
@@ -27,7 +26,7 @@ export interface CertificateAuthority {
   sign(which: CaRole, tbs: Uint8Array, salt: Uint8Array): Uint8Array;
 }
 
-/** A key and its certificate: base64 of PKCS #8 and of X.509, with line breaks. */
+/** A key and its certificate: base64 of PKCS #8 and of X.509, with line breaks around and between. */
 interface EmbeddedKey {
   readonly privateKey: string;
   readonly certificate: string;
@@ -46,7 +45,9 @@ export function embeddedAuthority(product: ProductLine): CertificateAuthority {
   const keyOf = (which: CaRole): KeyObject => {
     let key = keys.get(which);
     if (key === undefined) {
-      key = createPrivateKey(toPem(fromBase64(embedded[which].privateKey), 'PRIVATE KEY'));
+      key = createPrivateKey(
+        `-----BEGIN PRIVATE KEY-----${embedded[which].privateKey}-----END PRIVATE KEY-----\n`,
+      );
       keys.set(which, key);
     }
     return key;

@@ -174,6 +174,16 @@ describe.each(PRODUCT_LINES)('the test authority of %s', (product) => {
     expect(vlek.has('4')).toBe(false);
   });
 
+  it('has no extension in an endorsement certificate that go-sev-guest refuses', () => {
+    for (const kind of ['VCEK', 'VLEK'] as const) {
+      const foreign = leafFields(issued(product, kind).certificate).extensionOids.filter(
+        (type) => !type.startsWith('1.3.6.1.4.1.3704.1.'),
+      );
+      // It skips the authority key identifier and calls any other one "not an AMD KDS OID".
+      expect(foreign).toEqual(['2.5.29.35']);
+    }
+  });
+
   it('issues the same bytes for the same randomness, and others for another', () => {
     expect(issued(product, 'VCEK', 1).certificate).toEqual(issued(product, 'VCEK', 1).certificate);
     expect(issued(product, 'VCEK', 1).certificate).not.toEqual(issued(product, 'VCEK', 2).certificate);

@@ -136,6 +136,20 @@ describe('derived keys', () => {
     expect(key(secret, 'Milan', 'VCEK')).toBe(keys[0]);
   });
 
+  it('stay as they were, because state folders and handed-out certificates depend on them', () => {
+    const fixed = Uint8Array.from({ length: 48 }, (_, i) => i);
+    const tcb = parts(213, { fmc: 1 });
+    const scalars = PRODUCT_LINES.map((product) =>
+      toHex(endorsementScalar(crypto, descend(crypto, topStick(crypto, fixed, product), tcb)!, 'VCEK')),
+    );
+    expect(scalars).toEqual([
+      '0d5d0c0e1a7cbd0da8bea3d9ceea1cd354706d9d58f14a82bc35cd498047abb463f275e9132436dfa4e3aa53a963a5b9',
+      '1868e1a8c16374aa8e915d18ad62254d4315b29cffd02b91663c4732fcb6bebb6ccfbe505a567a7f0c56b6782eb5a615',
+      '60b54543531a14cf010353a36f9967e3cd655aba676ea07289c5619d1b67168e527c533779c52df624959917c20a1e70',
+    ]);
+    expect(toHex(chipIdOf(crypto, fixed, 'Turin').subarray(0, 8))).toBe('0d97bdca5b918621');
+  });
+
   it('refuse a secret too short to be one', () => {
     expect(() => topStick(crypto, new Uint8Array(31), 'Milan')).toThrow('too short');
   });
