@@ -102,8 +102,14 @@ describe.skipIf(!openssl)('openssl', () => {
   });
 });
 
-/** go-sev-guest v0.15 knows neither Turin's extensions (fmcSPL, 8-byte HWID) nor, without CPUID bytes, a product for VLEK. */
-const GO_SUPPORTS = CASES.filter(({ product }) => product !== 'turin');
+/**
+ * What go-sev-guest 0.15.0 supports: it knows neither the FMC extension of Turin nor, when the report has no
+ * CPUID bytes, the product name "Genoa" without a stepping, which is what AMD writes.
+ */
+const GO_SUPPORTS = CASES.filter(
+  ({ product, version, key }) =>
+    product === 'milan' || (product === 'genoa' && !(version === 2 && key === 'vcek')),
+);
 
 describe.skipIf(check === null)('go-sev-guest check', () => {
   const goCheck = (
@@ -119,19 +125,8 @@ describe.skipIf(check === null)('go-sev-guest check', () => {
     );
     const name = `${product[0]!.toUpperCase()}${product.slice(1)}`;
     return run(check!, [
-      '-in',
-      attestation,
-      '-inform',
-      'bin',
-      '-network=false',
-      '-product_key_path',
-      bundle,
-      '-product_name',
-      name,
-      '-guest_policy',
-      '0x30000',
-      '-v',
-      ...(key === 'vlek' ? ['-workaround_kds_productname'] : []),
+      ...['-in', attestation, '-inform', 'bin', '-network=false', '-product', name, '-stepping', '0'],
+      ...['-product_key_path', bundle, '-guest_policy', '0x30000'],
     ]);
   };
 
@@ -149,7 +144,7 @@ describe.skipIf(check === null)('go-sev-guest check', () => {
 });
 
 describe.skipIf(snpguest === null)('snpguest', () => {
-  // snpguest takes the product of a version 2 report from its CHIP_ID, which a VLEK report on a shared host may hide.
+  // A version 2 report does not name its product: snpguest must be told.
   it.each(CASES)('verifies certs and attestation of $product, version $version, $key', (row) => {
     withFolder((folder) => {
       const out = attest(folder, row);
@@ -161,7 +156,8 @@ describe.skipIf(snpguest === null)('snpguest', () => {
       const chain = run(snpguest!, ['verify', 'certs', certs]);
       expect(`${chain.stdout}${chain.stderr}`).not.toMatch(/error/i);
       expect(chain.status).toBe(0);
-      const report = run(snpguest!, ['verify', 'attestation', certs, join(out, 'report.bin')]);
+      const model = row.version === 2 ? ['-p', row.product] : [];
+      const report = run(snpguest!, ['verify', 'attestation', ...model, certs, join(out, 'report.bin')]);
       expect(`${report.stdout}${report.stderr}`).not.toMatch(/error/i);
       expect(report.status).toBe(0);
     });
