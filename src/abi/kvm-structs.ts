@@ -212,3 +212,53 @@ export const KvmCpuidEntry2 = layout('KvmCpuidEntry2', 40, uapi('kvm_cpuid_entry
   edx: [24, u32le],
 });
 export type KvmCpuidEntry2 = DecodedOf<typeof KvmCpuidEntry2>;
+
+/** KVM_SIGNAL_MSI. */
+export const KvmMsi = layout('KvmMsi', 32, uapi('kvm_msi'), {
+  address_lo: [0, u32le, 'bits 19:12: destination APIC id'],
+  address_hi: [4, u32le, 'bits 31:8: its high bits'],
+  data: [8, u32le],
+  flags: [12, u32le],
+  devid: [16, u32le],
+});
+export type KvmMsi = DecodedOf<typeof KvmMsi>;
+
+/** One extended control register. */
+export const KvmXcr = layout('KvmXcr', 16, uapi('kvm_xcr'), { xcr: [0, u32le], value: [8, u64le] });
+export type KvmXcr = DecodedOf<typeof KvmXcr>;
+
+/** KVM_GET_XCRS and KVM_SET_XCRS. */
+export const KvmXcrs = layout('KvmXcrs', 392, uapi('kvm_xcrs'), {
+  nr_xcrs: [0, u32le],
+  flags: [4, u32le, '0'],
+  xcrs: [8, array(KvmXcr.codec, 16)],
+});
+export type KvmXcrs = DecodedOf<typeof KvmXcrs>;
+
+/** The header has an array of words only. */
+const XSAVE_IS_WORDS = {
+  fcw: null,
+  fsw: null,
+  ftw: null,
+  fop: null,
+  rip: null,
+  rdp: null,
+  mxcsr: null,
+  st: null,
+  xmm: null,
+  xstate_bv: null,
+};
+/** What KVM_GET_XSAVE and KVM_SET_XSAVE carry, as far as it is not extended state: the FXSAVE image. */
+export const KvmXsave = layout('KvmXsave', 4096, uapi('kvm_xsave', XSAVE_IS_WORDS), {
+  fcw: [0, u16le],
+  fsw: [2, u16le],
+  ftw: [4, u8],
+  fop: [6, u16le],
+  rip: [8, u64le],
+  rdp: [16, u64le],
+  mxcsr: [24, u32le],
+  st: [32, array(bytes(16), 8)],
+  xmm: [160, array(bytes(16), 16)],
+  xstate_bv: [512, u64le],
+});
+export type KvmXsave = DecodedOf<typeof KvmXsave>;

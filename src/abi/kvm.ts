@@ -13,6 +13,7 @@ export const KvmIoctl = Object.freeze({
   KVM_SET_TSS_ADDR: 0xae47,
   KVM_SET_USER_MEMORY_REGION2: 0x40a0ae49,
   KVM_CREATE_IRQCHIP: 0xae60,
+  KVM_SET_BOOT_CPU_ID: 0xae78,
   KVM_RUN: 0xae80,
   KVM_GET_REGS: 0x8090ae81,
   KVM_SET_REGS: 0x4090ae82,
@@ -29,6 +30,7 @@ export const KvmIoctl = Object.freeze({
   KVM_SET_DEBUGREGS: 0x4080aea2,
   KVM_ENABLE_CAP: 0x4068aea3,
   KVM_GET_XSAVE: 0x9000aea4,
+  KVM_SIGNAL_MSI: 0x4020aea5,
   KVM_SET_XSAVE: 0x5000aea5,
   KVM_GET_XCRS: 0x8188aea6,
   KVM_SET_XCRS: 0x4188aea7,
@@ -66,11 +68,15 @@ export const KvmCap = Object.freeze({
   KVM_CAP_IRQCHIP: 0,
   KVM_CAP_USER_MEMORY: 3,
   KVM_CAP_NR_VCPUS: 9,
+  KVM_CAP_NR_MEMSLOTS: 10,
   KVM_CAP_MP_STATE: 14,
   KVM_CAP_MAX_VCPUS: 66,
   KVM_CAP_SYNC_REGS: 74,
+  KVM_CAP_SIGNAL_MSI: 77,
+  KVM_CAP_SPLIT_IRQCHIP: 121,
   KVM_CAP_MAX_VCPU_ID: 128,
   KVM_CAP_IMMEDIATE_EXIT: 136,
+  KVM_CAP_X86_USER_SPACE_MSR: 188,
   KVM_CAP_VM_COPY_ENC_CONTEXT_FROM: 197,
   KVM_CAP_EXIT_HYPERCALL: 201,
   KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM: 206,
@@ -185,6 +191,13 @@ export const KvmInternalError = Object.freeze({
   KVM_INTERNAL_ERROR_SIMUL_EX: 2,
   KVM_INTERNAL_ERROR_DELIVERY_EV: 3,
   KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: 4,
+} as const);
+
+/** Why an MSR access leaves to user space: `reason` of KVM_EXIT_X86_RDMSR, args[0] of KVM_CAP_X86_USER_SPACE_MSR. */
+export const KvmMsrExitReason = Object.freeze({
+  KVM_MSR_EXIT_REASON_INVAL: 1 << 0,
+  KVM_MSR_EXIT_REASON_UNKNOWN: 1 << 1,
+  KVM_MSR_EXIT_REASON_FILTER: 1 << 2,
 } as const);
 
 /** `direction` of KVM_EXIT_IO. */

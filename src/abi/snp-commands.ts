@@ -520,6 +520,19 @@ export const SnpVerifyMitigationOut = layout(
 );
 export type SnpVerifyMitigationOut = DecodedOf<typeof SnpVerifyMitigationOut>;
 
+/** Legacy INIT. */
+export const SevDataInit = layout(
+  'SevDataInit',
+  20,
+  { spec: 'LINUX', at: 'struct sev_data_init' },
+  {
+    flags: [0x00, bits32({ sev_es: [0, 1] })],
+    tmr_address: [0x08, u64le, 'trusted memory region for SEV-ES; with SNP 2 MiB, aligned'],
+    tmr_len: [0x10, u32le],
+  },
+);
+export type SevDataInit = DecodedOf<typeof SevDataInit>;
+
 /** Legacy GET_ID: where the chip ids go. */
 export const SevDataGetId = layout(
   'SevDataGetId',

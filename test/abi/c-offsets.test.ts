@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { BugError } from '../../src/lib/errors.ts';
 import { codeTables, layouts } from './declarations.ts';
 
 const HEADERS = [
@@ -71,6 +72,7 @@ const TABLES = [
 /** Numbers the headers have under the name but not for user space, or with a deliberate difference. */
 const NOT_IN_HEADERS: Readonly<Record<string, string>> = {
   'Errno.ENOTSUPP': 'kernel-internal',
+  'SevRet.SEV_RET_RB_MODE_EXITED': 'Linux: SEV_RET_EXIT_RING_BUFFER',
   'SnpGuestVmmErr.SNP_GUEST_VMM_ERR_NONE': 'softsnp’s name for 0',
   'SnpGuestVmmErr.SNP_GUEST_VMM_ERR_GENERIC': 'private to KVM',
 };
@@ -178,7 +180,7 @@ function askCompiler(): Answer | string {
     const there = checks.filter((_, i) => !lacking.has(i));
     const built = compile(program(there), '-o', 'checks');
     if (built.status !== 0) {
-      return `cannot compile: ${built.stderr.split('\n')[0]}`;
+      throw new BugError(`the comparison does not compile: ${built.stderr.slice(0, 400)}`);
     }
     const [code, ...numbers] = spawnSync(join(folder, 'checks'), { encoding: 'utf8' })
       .stdout.trim()
@@ -237,7 +239,7 @@ describe.skipIf(skipped !== null)(
       expect(unknown.length).toBeLessThan(numberChecks.length / 4);
       if (unknown.length > 0) {
         console.warn(
-          `headers of Linux ${version.join('.')} lack ${unknown.length} numbers: ${unknown.join(', ')}`,
+          `headers of Linux ${version.join('.')} lack ${unknown.length} of ${numberChecks.length} numbers`,
         );
       }
     });
