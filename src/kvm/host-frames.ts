@@ -2,7 +2,7 @@
 /** The host's page frames together with what the RMP says about them. */
 import type { Hardware } from '../hw/hardware.ts';
 import type { RmpUpdate } from '../hw/instructions.ts';
-import { type Asid, type Gfn, gfn, type Pfn, type Spa, spaOf } from '../lib/addresses.ts';
+import { type Asid, type Gfn, gfn, type Pfn, pfn, type Spa, spaOf } from '../lib/addresses.ts';
 import { PageAllocator } from './page-allocator.ts';
 
 /** Frames below 1 MiB stay unused, as on a PC. */
@@ -15,6 +15,8 @@ const HOST_ASID = 0 as Asid;
 export class HostFrames {
   readonly hw: Hardware;
   readonly #allocator = new PageAllocator(FIRST_FRAME, FRAMES - FIRST_FRAME);
+  /** Ascending. */
+  readonly #leaked: number[] = [];
   readonly #update: RmpUpdate = {
     gfn: gfn(0),
     assigned: false,
@@ -37,10 +39,27 @@ export class HostFrames {
     return this.#allocator.allocInside2M();
   }
 
-  /** Takes frames back; they must be hypervisor pages in the RMP. */
+  /** Takes frames back, but for leaked ones; they must be hypervisor pages in the RMP. */
   free(from: Pfn, count: number): void {
     this.hw.memory.discard(from, count);
-    this.#allocator.free(from, count);
+    let first: number = from;
+    for (const lost of this.#leaked) {
+      if (lost >= from && lost < from + count) {
+        if (lost > first) {
+          this.#allocator.free(pfn(first), lost - first);
+        }
+        first = lost + 1;
+      }
+    }
+    if (first < from + count) {
+      this.#allocator.free(pfn(first), from + count - first);
+    }
+  }
+
+  /** A frame the RMP will not give back: nobody gets it again. */
+  leak(frame: Pfn): void {
+    this.#leaked.push(frame);
+    this.#leaked.sort((a, b) => a - b);
   }
 
   read(frame: Pfn, offset: number, length: number): Uint8Array {
@@ -69,11 +88,11 @@ export class HostFrames {
   }
 
   /** RMPUPDATE to a hypervisor page. */
-  makeShared(frame: Pfn): boolean {
+  makeShared(frame: Pfn, pagesize: 0 | 1 = 0): boolean {
     const update = this.#update;
     update.gfn = gfn(0);
     update.assigned = false;
-    update.pagesize = 0;
+    update.pagesize = pagesize;
     update.immutable = false;
     update.asid = HOST_ASID;
     return this.hw.rmpupdate(frame, update) === 0;
