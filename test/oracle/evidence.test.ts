@@ -115,7 +115,7 @@ describe.skipIf(check === null)('go-sev-guest check', () => {
   const goCheck = (
     folder: string,
     out: string,
-    { product, key }: Case,
+    { product }: Case,
     bundle: string,
   ): ReturnType<typeof run> => {
     const attestation = join(folder, 'attestation.bin');
