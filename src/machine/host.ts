@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+/** One SNP host in software: chip, firmware, kernel, key service and a management tool. */
+import { decodeTcb, type TcbParts } from '../abi/tcb-version.ts';
+import { type ChipConfig, defaultChip } from '../firmware/chip.ts';
+import { SecureProcessor } from '../firmware/secure-processor.ts';
+import { Hardware } from '../hw/hardware.ts';
+import type { EndorsementKind } from '../keys/index.ts';
+import { HostKernel } from '../kvm/host-kernel.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { MachineCrypto, Random } from '../lib/crypto.ts';
+import type { TraceSink } from '../lib/trace.ts';
+import { type CertificateChain, KeyService } from './endorsement.ts';
+import { Guest, type GuestOptions, type LaunchAnswer } from './guest.ts';
+import { type ManagementAnswer, ManagementTool } from './management.ts';
+import type { HostState } from './state.ts';
+import { traceGuestRequest, traceKvm } from './tracing.ts';
+
+export interface HostDeps {
+  readonly crypto: MachineCrypto;
+  readonly random: Random;
+  readonly clock: Clock;
+  /** Receives the steps of every guest's attestation requests. */
+  readonly trace?: TraceSink;
+  /** One line for an operator, without a newline. */
+  readonly log?: (line: string) => void;
+}
+
+export class Host {
+  readonly deps: HostDeps;
+  readonly chip: ChipConfig;
+  readonly hw: Hardware;
+  readonly psp: SecureProcessor;
+  readonly kernel: HostKernel;
+  readonly keys: KeyService;
+  readonly management: ManagementTool;
+  readonly #state: HostState;
+  readonly #guests = new Map<string, Guest>();
+  /** The guest whose vCPU is in KVM_RUN: everything is synchronous, so there is one at most. */
+  #running: Guest | null = null;
+
+  /** @param chip what differs from a usual chip of the product; the state says which chip it is */
+  constructor(deps: HostDeps, state: HostState, chip: Partial<ChipConfig> = {}) {
+    const { crypto, random, clock } = deps;
+    this.deps = deps;
+    this.#state = state;
+    this.chip = defaultChip(crypto, state.product, state.chipSecret, { ...chip, chipId: state.chipId });
+    this.hw = new Hardware(crypto);
+    this.psp = new SecureProcessor({
+      ...{ hw: this.hw, crypto, random, chip: this.chip },
+      onGuestRequest: (detail) => {
+        if (this.#running !== null) {
+          traceGuestRequest(this.#running.tracer, detail);
+        }
+      },
+    });
+    if (state.platform !== null) {
+      this.psp.importState(state.platform);
+    }
+    this.kernel = new HostKernel({
+      ...{ hw: this.hw, psp: this.psp, clock },
+      engines: (vm, vcpuId, vmsa) => this.#guest(vm.name).engine(vcpuId, vmsa),
+      onEvent: (event) => traceKvm(this.#guest(event.vm.name).tracer, event),
+    });
+    this.keys = new KeyService({ crypto, random, clock, state });
+    this.management = new ManagementTool(this.kernel.spawn('management'));
+  }
+
+  #guest(name: string): Guest {
+    const guest = this.#guests.get(name);
+    invariant(guest !== undefined, `no guest is named ${name}`);
+    return guest;
+  }
+
+  get reportedTcb(): TcbParts {
+    return decodeTcb(this.management.platformStatus().reported_tcb, this.chip.product);
+  }
+
+  /** Certificates for the key that signs reports now. */
+  chain(kind: EndorsementKind): CertificateChain {
+    return this.keys.chain(kind, this.reportedTcb);
+  }
+
+  /** Loads the provider's VLEK for the TCB the platform reports; reports are signed with it from now on. */
+  loadVlek(): ManagementAnswer {
+    return this.management.vlekLoad(this.keys.wrappedHashstick(this.reportedTcb));
+  }
+
+  /** Launches a guest; its name is unused so far. */
+  launch(options: GuestOptions): LaunchAnswer {
+    invariant(!this.#guests.has(options.name), `a guest is already named ${options.name}`);
+    const guest = new Guest(this, options, (running) => {
+      this.#running = running;
+    });
+    this.#guests.set(options.name, guest);
+    const answer = guest.launch();
+    if (!answer.ok) {
+      this.#guests.delete(options.name);
+    }
+    return answer;
+  }
+
+  /** What to keep for the next start. */
+  get state(): HostState {
+    return { ...this.#state, platform: this.psp.exportState() };
+  }
+}
