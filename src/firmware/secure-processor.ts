@@ -1,94 +1,93 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The secure processor: the mailbox and everything behind it. */
-import type { ProductLine } from '../abi/product.ts';
-import type { SevStatus } from '../abi/sev-status.ts';
+
+import { SevRet, type SevStatus } from '../abi/sev-status.ts';
+import { SevCmd, type SevCmdName } from '../abi/snp-commands.ts';
 import type { TcbParts } from '../abi/tcb-version.ts';
-import type { Hardware } from '../hw/hardware.ts';
 import type { Spa } from '../lib/addresses.ts';
-import type { MachineCrypto, Random } from '../lib/crypto.ts';
-import { BugError } from '../lib/errors.ts';
+import type { ChipConfig } from './chip.ts';
+import { COMMANDS } from './commands/index.ts';
+import { exportState, importState, type PersistentState } from './persistent-state.ts';
+import { Platform, type PlatformOptions } from './platform.ts';
+import { LEGACY_TRANSITIONS, type LegacyCmdName, PLATFORM_TRANSITIONS, type SnpCmdName } from './states.ts';
 
-export interface FirmwareVersion {
-  readonly major: number;
-  readonly minor: number;
-  readonly build: number;
-}
+export { type ChipConfig, defaultChip, type FirmwareVersion } from './chip.ts';
+export { buildFirmwareImage, type FirmwareImageContents } from './firmware-image.ts';
+export type { PersistentState } from './persistent-state.ts';
+export type { GuestRequestDetail, PlatformOptions as SecureProcessorOptions } from './platform.ts';
 
-/** What is fixed for one chip and host board, and the firmware it starts with. */
-export interface ChipConfig {
-  readonly product: ProductLine;
-  /** 64 bytes; Turin: 8 significant bytes, then zeros. */
-  readonly chipId: Uint8Array;
-  /** Secret fused at manufacturing; endorsement keys derive from it. */
-  readonly secret: Uint8Array;
-  readonly cpuid: { readonly family: number; readonly model: number; readonly stepping: number };
-  readonly currentTcb: TcbParts;
-  readonly committedTcb: TcbParts;
-  readonly reportedTcb: TcbParts;
-  readonly firmwareVersion: FirmwareVersion;
-  readonly committedVersion: FirmwareVersion;
-  readonly reportVersion: 2 | 3 | 4 | 5;
-  readonly smt: boolean;
-  readonly tsme: boolean;
-  readonly ecc: boolean;
-  readonly raplDisabled: boolean;
-  readonly ciphertextHiding: boolean;
-  readonly memAes256Xts: boolean;
-  readonly aliasCheckComplete: boolean;
-  readonly sockets: 1 | 2;
-  /** Highest ASID an SNP guest may have; they start at 1. */
-  readonly maxAsid: number;
-  readonly tscKhz: number;
-  readonly mitigations: { readonly supported: bigint; readonly verified: bigint };
-}
+const NAMES: ReadonlyMap<number, SevCmdName> = new Map(
+  (Object.entries(SevCmd) as [SevCmdName, number][]).map(([name, id]) => [id, name]),
+);
 
-/** What one SNP_GUEST_REQUEST decided: step 5 of the trace. */
-export interface GuestRequestDetail {
-  readonly status: SevStatus;
-  readonly msg_type: number;
-  readonly vmpck: number;
-  readonly seqno: bigint;
-  /** Status inside the response payload; null when no response was made. */
-  readonly payload_status: number | null;
-  /** Key that signed the report; null when no report was made. */
-  readonly key: 'VCEK' | 'VLEK' | 'none' | null;
-  readonly reported_tcb: bigint;
-}
+/** What still works on an image that does not run. */
+const WITHOUT_FIRMWARE: ReadonlySet<SevCmdName> = new Set<SevCmdName>([
+  'SEV_CMD_SNP_DOWNLOAD_FIRMWARE_EX',
+  'SEV_CMD_DOWNLOAD_FIRMWARE',
+  'SEV_CMD_SNP_PLATFORM_STATUS',
+]);
 
-export interface SecureProcessorOptions {
-  readonly hw: Hardware;
-  readonly crypto: MachineCrypto;
-  readonly random: Random;
-  readonly chip: ChipConfig;
-  readonly onGuestRequest?: (detail: GuestRequestDetail) => void;
-}
-
-/** A chip of the product with usual settings; overrides replace single fields. */
-export function defaultChip(
-  _crypto: MachineCrypto,
-  _product: ProductLine,
-  _secret: Uint8Array,
-  _overrides: Partial<ChipConfig> = {},
-): ChipConfig {
-  throw new BugError('firmware is being written');
-}
+const isSnp = (name: SevCmdName): name is SnpCmdName => name in PLATFORM_TRANSITIONS;
 
 export class SecureProcessor {
-  constructor(_options: SecureProcessorOptions) {
-    throw new BugError('firmware is being written');
+  readonly #platform: Platform;
+
+  constructor(options: PlatformOptions) {
+    this.#platform = new Platform(options);
   }
 
-  /** Runs one mailbox command on the buffer in physical memory; never throws. */
-  command(_id: number, _bufferAt: Spa): SevStatus {
-    throw new BugError('firmware is being written');
+  get chip(): ChipConfig {
+    return this.#platform.chip;
   }
 
-  /** Current settings of the platform for the state folder; plain JSON. */
-  exportState(): Readonly<Record<string, string | number>> {
-    throw new BugError('firmware is being written');
+  /** The TCBs in force; a report is signed by the endorsement key of `reported`. */
+  get tcb(): { readonly current: TcbParts; readonly committed: TcbParts; readonly reported: TcbParts } {
+    const { currentTcb, committedTcb, reportedTcb } = this.#platform;
+    return { current: currentTcb, committed: committedTcb, reported: reportedTcb };
   }
 
-  importState(_state: unknown): void {
-    throw new BugError('firmware is being written');
+  /**
+   * Runs one mailbox command on the buffer in physical memory.
+   *
+   * Returns  a status for every number, buffer and state; SEV_RET_INVALID_COMMAND for a number without a command
+   */
+  command(id: number, bufferAt: Spa): SevStatus {
+    const name = NAMES.get(id);
+    if (name === undefined) {
+      return SevRet.SEV_RET_INVALID_COMMAND;
+    }
+    const platform = this.#platform;
+    if (platform.restoreRequired && !WITHOUT_FIRMWARE.has(name)) {
+      return SevRet.SEV_RET_RESTORE_REQUIRED;
+    }
+    const next = isSnp(name)
+      ? PLATFORM_TRANSITIONS[name][platform.state]
+      : LEGACY_TRANSITIONS[name as LegacyCmdName][platform.legacyState];
+    if (typeof next === 'number') {
+      return next;
+    }
+    const status = COMMANDS[name](platform, bufferAt);
+    if (status === SevRet.SEV_RET_SUCCESS) {
+      if (isSnp(name)) {
+        platform.state = next;
+      } else {
+        platform.legacyState = next;
+      }
+    }
+    return status;
+  }
+
+  /** Platform settings for the state folder; plain JSON. */
+  exportState(): PersistentState {
+    return exportState(this.#platform);
+  }
+
+  /**
+   * Takes settings back, before SNP_INIT.
+   *
+   * Errors   STATE_INVALID
+   */
+  importState(state: unknown): void {
+    importState(this.#platform, state);
   }
 }
