@@ -15,7 +15,13 @@ export type PageType = (typeof PageType)[keyof typeof PageType];
 
 export const PAGE_INFO_SIZE = 0x70;
 
-/** The launch digest becomes SHA-384 of this. */
+/**
+ * The launch digest becomes SHA-384 of this.
+ *
+ * Sources disagree about bytes 0x64-0x67: igvmmeasure and mushroom put a zero byte before the
+ * permissions of VMPL1, 2 and 3, as here; sev-snp-measure has them in the opposite order with the zero byte
+ * last. No known VMM launches with permissions other than zero.
+ */
 export const PageInfo = layout(
   'PageInfo',
   PAGE_INFO_SIZE,
@@ -26,9 +32,9 @@ export const PageInfo = layout(
     length: [0x60, u16le, '0x70'],
     page_type: [0x62, u8],
     flags: [0x63, bits8({ imi_page: [0, 1] })],
-    vmpl3_perms: [0x64, u8],
-    vmpl2_perms: [0x65, u8],
-    vmpl1_perms: [0x66, u8],
+    vmpl1_perms: [0x65, u8],
+    vmpl2_perms: [0x66, u8],
+    vmpl3_perms: [0x67, u8],
     gpa: [0x68, u64le],
   },
 );

