@@ -18,6 +18,7 @@ interface AsyncNative extends Native {
 
 /** <fcntl.h>, <sys/mount.h>: values of x86-64 and arm64 alike. */
 export const Libc = {
+  F_SETFD: 2,
   F_OFD_SETLK: 37,
   F_RDLCK: 0,
   F_WRLCK: 1,
@@ -45,6 +46,8 @@ interface Bindings {
   readonly ioctl: Native;
   readonly read: Native;
   readonly write: Native;
+  readonly socket: Native;
+  readonly execvp: (file: string, argv: readonly (string | null)[]) => number;
   readonly mount: AsyncNative;
   readonly umount2: AsyncNative;
   readonly processVmReadv: Native;
@@ -62,6 +65,8 @@ function bind(): Bindings {
     ioctl: libc.func('int ioctl(int fd, unsigned long request, ...)'),
     read: libc.func('long read(int fd, void *buf, size_t count)'),
     write: libc.func('long write(int fd, const void *buf, size_t count)'),
+    socket: libc.func('int socket(int domain, int type, int protocol)'),
+    execvp: libc.func('int execvp(const char *file, const char **argv)'),
     mount: libc.func(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
     ),
@@ -140,6 +145,26 @@ export function write(fd: number, from: Uint8Array): number {
   return outcome(lib, lib.write(fd, from, from.length));
 }
 
+/** socket(2). */
+export function socket(domain: number, type: number, protocol: number): number {
+  const lib = native('private networks');
+  return outcome(lib, lib.socket(domain, type, protocol));
+}
+
+/**
+ * execvp(3): this process becomes another program, keeping its process id, terminal and stdio.
+ *
+ * Returns  only when that failed, with the negative errno
+ */
+export function execvp(file: string, argv: readonly string[]): number {
+  const lib = native('entering namespaces');
+  // Node marks every descriptor it inherits close-on-exec, stdio included.
+  for (const fd of [0, 1, 2]) {
+    lib.fcntl(fd, Libc.F_SETFD, 'int', 0);
+  }
+  return outcome(lib, lib.execvp(file, [file, ...argv, null]));
+}
+
 /** ioctl(2) whose argument is a structure (read and written in place) or a number. */
 export function ioctl(fd: number, request: number, arg: Uint8Array | number): number {
   const lib = native('ioctl clients');
@@ -183,7 +208,19 @@ export function mount(
   return onPool(lib, lib.mount, [source, target, type, flags, data]);
 }
 
-/** umount2(2) on a pool thread, for the same reason. */
+/** mount(2) at once: for paths that no server of this process has to resolve. */
+export function mountNow(
+  source: string,
+  target: string,
+  type: string | null,
+  flags: number,
+  data: string | null,
+): number {
+  const lib = native('mounting emulated devices');
+  return outcome(lib, lib.mount(source, target, type, flags, data));
+}
+
+/** umount2(2) on a pool thread, for the same reason as `mount`. */
 export function umount2(target: string, flags: number): Promise<number> {
   const lib = native('unmounting emulated devices');
   return onPool(lib, lib.umount2, [target, flags]);

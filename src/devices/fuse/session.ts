@@ -117,7 +117,7 @@ const EMPTY = new Uint8Array(0);
 type Reply = Uint8Array | Refusal | typeof NO_REPLY;
 type Handler = (request: Request) => Eventually<Reply>;
 
-const decoder = new TextDecoder('utf-8', { fatal: true });
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export class FuseSession {
   readonly #options: FuseSessionOptions;
@@ -633,7 +633,7 @@ function validErrno(errno: number): boolean {
   return Number.isInteger(errno) && errno >= 1 && errno <= 511;
 }
 
-/** The one name a body consists of: bytes up to a NUL that ends the body. */
+/** The one name a body consists of: bytes up to a NUL that ends the body. Dots are resolved by the kernel. */
 function nameIn(body: Uint8Array): { readonly text: string } | Refusal {
   const end = body.indexOf(0);
   if (end < 1 || end !== body.length - 1 || body.includes(0x2f)) {
@@ -642,11 +642,13 @@ function nameIn(body: Uint8Array): { readonly text: string } | Refusal {
   if (end > NAME_MAX) {
     return refuse(Errno.ENAMETOOLONG);
   }
+  let text: string;
   try {
-    return { text: decoder.decode(body.subarray(0, end)) };
+    text = decoder.decode(body.subarray(0, end));
   } catch {
     return refuse(Errno.EILSEQ);
   }
+  return text === '.' || text === '..' ? refuse(Errno.EINVAL) : { text };
 }
 
 function truncate(node: FsNode, size: bigint): null | Refusal {
