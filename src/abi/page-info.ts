@@ -18,7 +18,7 @@ export const PAGE_INFO_SIZE = 0x70;
 /**
  * The launch digest becomes SHA-384 of this.
  *
- * Sources disagree about bytes 0x64-0x67: igvmmeasure and mushroom put a zero byte before the
+ * Sources disagree about bytes 0x64-0x67: igvmmeasure puts a zero byte before the
  * permissions of VMPL1, 2 and 3, as here; sev-snp-measure has them in the opposite order with the zero byte
  * last. No known VMM launches with permissions other than zero.
  */
