@@ -74,7 +74,7 @@ export class PhysicalMemory {
     return out;
   }
 
-  /** Writes under this ASID's key. A page kept under another key is re-keyed: its other bytes turn to noise. */
+  /** Writes under this ASID's key; a page kept under another key changes only in the DRAM cells written. */
   write(at: Spa, data: Uint8Array, asid: Asid): void {
     invariant(this.contains(at, data.length), 'write outside physical memory');
     const key = this.#keys[asid]!;
