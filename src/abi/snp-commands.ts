@@ -343,7 +343,7 @@ export const SevDataSnpActivate = layout(
 );
 export type SevDataSnpActivate = DecodedOf<typeof SevDataSnpActivate>;
 
-/** Binds a guest to an ASID on listed core complexes. */
+/** Binds a guest to an ASID on listed core complexes. Unconfirmed offsets. */
 export const SevDataSnpActivateEx = layout(
   'SevDataSnpActivateEx',
   32,
@@ -367,7 +367,7 @@ export const SevDataSnpGuestStatus = layout(
 );
 export type SevDataSnpGuestStatus = DecodedOf<typeof SevDataSnpGuestStatus>;
 
-/** State of a guest. */
+/** State of a guest. Unconfirmed: no public source shows the structure. */
 export const SnpGuestStatusOut = layout(
   'SnpGuestStatusOut',
   32,
@@ -376,7 +376,6 @@ export const SnpGuestStatusOut = layout(
     policy: [0x00, u64le, 'GuestPolicy'],
     asid: [0x08, u32le],
     state: [0x0c, u8, '0 GSTATE_INIT, 1 GSTATE_LAUNCH, 2 GSTATE_RUNNING'],
-    flags: [0x10, bits32({ vcek_dis: [0, 1] })],
   },
 );
 export type SnpGuestStatusOut = DecodedOf<typeof SnpGuestStatusOut>;
@@ -469,7 +468,7 @@ export const SevDataSnpPageUnsmash = layout(
 );
 export type SevDataSnpPageUnsmash = DecodedOf<typeof SevDataSnpPageUnsmash>;
 
-/** Moves a guest page to another physical page. */
+/** Moves a guest page to another physical page. Unconfirmed offsets. */
 export const SevDataSnpPageMove = layout(
   'SevDataSnpPageMove',
   32,
