@@ -8,7 +8,7 @@
  */
 import { toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
-import { type Judging, sha256, verifyRsaPss } from './crypto.ts';
+import { type Judging, sha256Hex, verifyRsaPss } from './crypto.ts';
 import type { Finding } from './findings.ts';
 import { type CertificateRole, type Endorsement, endorsementOf, profileFindings, roleOf } from './profile.ts';
 import { type Certificate, decodeCertificate, decodeRevocationList, type RevocationList } from './x509.ts';
@@ -91,7 +91,7 @@ export class VerifyCache {
   }
 
   *certificate(der: Uint8Array): Judging<KnownCertificate | Malformed> {
-    const fingerprint = toHex(yield* sha256(der));
+    const fingerprint = yield* sha256Hex(der);
     let known = this.#certificates.get(fingerprint);
     if (known === undefined) {
       known = this.#decode(der, fingerprint);
@@ -104,13 +104,10 @@ export class VerifyCache {
     try {
       const certificate = this.#withSharedKey(decodeCertificate(der));
       const role = roleOf(certificate);
-      return {
-        certificate,
-        fingerprint,
-        role,
-        profile: role === null ? [] : profileFindings(certificate, role),
-        endorsement: role?.kind === 'VCEK' || role?.kind === 'VLEK' ? endorsementOf(certificate) : null,
-      };
+      const isLeaf = role?.kind === 'VCEK' || role?.kind === 'VLEK';
+      const endorsement = isLeaf ? endorsementOf(certificate) : null;
+      const profile = role === null ? [] : profileFindings(certificate, role, endorsement);
+      return { certificate, fingerprint, role, profile, endorsement };
     } catch (error) {
       return malformed(error, fingerprint);
     }
@@ -132,7 +129,7 @@ export class VerifyCache {
   }
 
   *revocationList(der: Uint8Array): Judging<KnownRevocationList | Malformed> {
-    const fingerprint = toHex(yield* sha256(der));
+    const fingerprint = yield* sha256Hex(der);
     let known = this.#lists.get(fingerprint);
     if (known === undefined) {
       try {

@@ -8,7 +8,8 @@
 
 /** What the verifier needs of node:crypto; also satisfied by any synchronous library. */
 export interface VerifyCrypto {
-  sha256(data: Uint8Array): Uint8Array;
+  /** SHA-256 in lower-case hexadecimal digits, the form fingerprints are compared in. */
+  sha256Hex(data: Uint8Array): string;
   /** RSASSA-PSS, SHA-384, MGF1 with SHA-384, salt of 48 bytes. False for a key it cannot use. */
   verifyRsaPss(spki: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean;
   /** ECDSA P-384 with SHA-384; point 0x04 ‖ X ‖ Y, r and s big-endian in 48 bytes. */
@@ -17,13 +18,13 @@ export interface VerifyCrypto {
 
 /** The same of WebCrypto. */
 export interface AsyncVerifyCrypto {
-  sha256(data: Uint8Array): Promise<Uint8Array>;
+  sha256Hex(data: Uint8Array): Promise<string>;
   verifyRsaPss(spki: Uint8Array, message: Uint8Array, signature: Uint8Array): Promise<boolean>;
   verifyEcdsaP384(point: Uint8Array, message: Uint8Array, r: Uint8Array, s: Uint8Array): Promise<boolean>;
 }
 
 type CryptoJob =
-  | { readonly op: 'sha256'; readonly data: Uint8Array }
+  | { readonly op: 'sha256Hex'; readonly data: Uint8Array }
   | {
       readonly op: 'verifyRsaPss';
       readonly spki: Uint8Array;
@@ -38,13 +39,13 @@ type CryptoJob =
       readonly s: Uint8Array;
     };
 
-type CryptoAnswer = Uint8Array | boolean;
+type CryptoAnswer = string | boolean;
 
 /** A computation that asks for cryptography as it goes. */
 export type Judging<T> = Generator<CryptoJob, T, CryptoAnswer>;
 
-export function* sha256(data: Uint8Array): Judging<Uint8Array> {
-  return (yield { op: 'sha256', data }) as Uint8Array;
+export function* sha256Hex(data: Uint8Array): Judging<string> {
+  return (yield { op: 'sha256Hex', data }) as string;
 }
 
 export function* verifyRsaPss(
@@ -67,11 +68,11 @@ export function* verifyEcdsaP384(
 function perform<C extends VerifyCrypto | AsyncVerifyCrypto>(
   crypto: C,
   job: CryptoJob,
-): ReturnType<C['sha256'] | C['verifyRsaPss']> {
-  type Answer = ReturnType<C['sha256'] | C['verifyRsaPss']>;
+): ReturnType<C['sha256Hex'] | C['verifyRsaPss']> {
+  type Answer = ReturnType<C['sha256Hex'] | C['verifyRsaPss']>;
   switch (job.op) {
-    case 'sha256':
-      return crypto.sha256(job.data) as Answer;
+    case 'sha256Hex':
+      return crypto.sha256Hex(job.data) as Answer;
     case 'verifyRsaPss':
       return crypto.verifyRsaPss(job.spki, job.message, job.signature) as Answer;
     case 'verifyEcdsaP384':

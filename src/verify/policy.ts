@@ -7,7 +7,14 @@ import * as v from 'valibot';
 import { PlatformInfo } from '../abi/attestation-report.ts';
 import { GuestPolicy } from '../abi/guest-policy.ts';
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
-import { decodeTcb, formatTcb, type TcbComponent, tcbAtMost, tcbComponents } from '../abi/tcb-version.ts';
+import {
+  decodeTcb,
+  formatTcb,
+  type TcbComponent,
+  type TcbParts,
+  tcbAtMost,
+  tcbComponents,
+} from '../abi/tcb-version.ts';
 import { equalBytes, fromHex, isZero, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import type { KnownCertificate } from './cache.ts';
@@ -65,6 +72,18 @@ const TcbMinimum = v.strictObject({
 /** The four TCBs of a report. */
 const TCB_FIELDS = ['reported', 'committed', 'current', 'launch'] as const;
 type TcbField = (typeof TCB_FIELDS)[number];
+
+/** The four TCBs of a report in components. */
+export type ReportTcbs = Readonly<Record<TcbField, TcbParts>>;
+
+export function tcbsOf(report: Report, product: ProductLine): ReportTcbs {
+  return {
+    reported: decodeTcb(report.reported_tcb, product),
+    committed: decodeTcb(report.committed_tcb, product),
+    current: decodeTcb(report.current_tcb, product),
+    launch: decodeTcb(report.launch_tcb, product),
+  };
+}
 
 const TcbMinimums = v.strictObject({
   reported: v.optional(TcbMinimum),
@@ -185,6 +204,8 @@ export interface PolicySubject {
   readonly report: Report;
   /** Null when it could not be told; demands that need it then fail. */
   readonly product: ProductLine | null;
+  /** The TCBs of the report; null with `product`. */
+  readonly tcbs: ReportTcbs | null;
   readonly leaf: KnownCertificate | null;
   /** Fingerprints of the certificates of the chain. */
   readonly fingerprints: readonly string[];
@@ -195,8 +216,7 @@ export function policyFindings(subject: PolicySubject, policy: Policy): Finding[
   return [
     ...relationFindings(subject),
     ...valueFindings(subject, policy),
-    ...guestPolicyFindings(subject, policy),
-    ...platformFindings(subject, policy),
+    ...bitFindings(subject, policy),
     ...tcbFindings(subject, policy),
     ...firmwareFindings(subject, policy),
     ...identityFindings(subject, policy),
@@ -212,23 +232,20 @@ const RELATIONS: readonly (readonly [lower: TcbField, upper: TcbField])[] = [
   ['launch', 'current'],
 ];
 
-function relationFindings({ report, product }: PolicySubject): Finding[] {
-  if (product === null) {
-    return [];
+function relationFindings({ product, tcbs }: PolicySubject): Finding[] {
+  const found: Finding[] = [];
+  for (const [lower, upper] of RELATIONS) {
+    if (product !== null && tcbs !== null && !tcbAtMost(tcbs[lower], tcbs[upper], product)) {
+      found.push(
+        finding('TCB_RELATION', {
+          where: `report.${lower}_tcb`,
+          expected: `at most ${upper}_tcb ${formatTcb(tcbs[upper], product)}`,
+          actual: formatTcb(tcbs[lower], product),
+        }),
+      );
+    }
   }
-  return RELATIONS.flatMap(([lower, upper]) => {
-    const low = decodeTcb(report[`${lower}_tcb`], product);
-    const high = decodeTcb(report[`${upper}_tcb`], product);
-    return tcbAtMost(low, high, product)
-      ? []
-      : [
-          finding('TCB_RELATION', {
-            where: `report.${lower}_tcb`,
-            expected: `at most ${upper}_tcb ${formatTcb(high, product)}`,
-            actual: formatTcb(low, product),
-          }),
-        ];
-  });
+  return found;
 }
 
 const BYTE_FIELDS = [
@@ -289,34 +306,39 @@ function valueFindings({ report, product }: PolicySubject, policy: Policy): Find
   return found;
 }
 
-function wantedFinding(where: string, wanted: Wanted, is: boolean): Finding[] {
-  if (wanted === 'forbidden' && is) {
-    return [
-      finding('POLICY_BIT_FORBIDDEN', {
-        where,
-        expected: 'off',
-        actual: 'on',
-        message: `The policy forbids ${where}.`,
-      }),
-    ];
+function wantedFindings(found: Finding[], wanted: Wanted, is: boolean, prefix: string, name: string): void {
+  if (wanted === 'any' || is === (wanted === 'required')) {
+    return;
   }
-  if (wanted === 'required' && !is) {
-    return [
-      finding('POLICY_BIT_REQUIRED', {
-        where,
-        expected: 'on',
-        actual: 'off',
-        message: `The policy requires ${where}.`,
-      }),
-    ];
-  }
-  return [];
+  const where = `${prefix}.${name}`;
+  found.push(
+    wanted === 'forbidden'
+      ? finding('POLICY_BIT_FORBIDDEN', {
+          where,
+          expected: 'off',
+          actual: 'on',
+          message: `The policy forbids ${where}.`,
+        })
+      : finding('POLICY_BIT_REQUIRED', {
+          where,
+          expected: 'on',
+          actual: 'off',
+          message: `The policy requires ${where}.`,
+        }),
+  );
 }
 
-function guestPolicyFindings({ report }: PolicySubject, policy: Policy): Finding[] {
-  const found = GUEST_POLICY_BITS.flatMap((bit) =>
-    wantedFinding(`report.policy.${bit}`, policy.guest_policy[bit], report.policy[bit] === 1),
-  );
+function bitFindings({ report }: PolicySubject, policy: Policy): Finding[] {
+  const found: Finding[] = [];
+  for (const bit of GUEST_POLICY_BITS) {
+    wantedFindings(found, policy.guest_policy[bit], report.policy[bit] === 1, 'report.policy', bit);
+  }
+  for (const bit of PLATFORM_BITS) {
+    const is = report.platform_info[bit] === 1;
+    wantedFindings(found, policy.platform_info[bit], is, 'report.platform_info', bit);
+  }
+  wantedFindings(found, policy.id_block, !isZero(report.id_key_digest), 'report', 'id_block');
+  wantedFindings(found, policy.author_key, report.key_info.author_key_en === 1, 'report', 'author_key');
   const minimum = policy.guest_policy.minimum_abi;
   if (minimum !== undefined) {
     const { abi_major, abi_minor } = report.policy;
@@ -324,27 +346,16 @@ function guestPolicyFindings({ report }: PolicySubject, policy: Policy): Finding
       found.push(mismatch('policy.abi', `at least ${minimum.join('.')}`, `${abi_major}.${abi_minor}`));
     }
   }
-  const { id_key_digest } = report;
-  found.push(
-    ...wantedFinding('report.id_block', policy.id_block, !isZero(id_key_digest)),
-    ...wantedFinding('report.author_key', policy.author_key, report.key_info.author_key_en === 1),
-  );
   return found;
 }
 
-function platformFindings({ report }: PolicySubject, policy: Policy): Finding[] {
-  return PLATFORM_BITS.flatMap((bit) =>
-    wantedFinding(`report.platform_info.${bit}`, policy.platform_info[bit], report.platform_info[bit] === 1),
-  );
-}
-
-function tcbFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
+function tcbFindings({ product, tcbs }: PolicySubject, policy: Policy): Finding[] {
   const { minimum_tcb } = policy;
   if (minimum_tcb === undefined) {
     return [];
   }
   const minimums = product === null ? undefined : minimum_tcb[product];
-  if (product === null || minimums === undefined) {
+  if (product === null || tcbs === null || minimums === undefined) {
     return [
       finding('POLICY_TCB_BELOW_MINIMUM', {
         where: 'policy.minimum_tcb',
@@ -355,7 +366,7 @@ function tcbFindings({ report, product }: PolicySubject, policy: Policy): Findin
     ];
   }
   return TCB_FIELDS.flatMap((field) => {
-    const tcb = decodeTcb(report[`${field}_tcb`], product);
+    const tcb = tcbs[field];
     const minimum = minimums[field] ?? {};
     return tcbComponents(product)
       .filter((component: TcbComponent) => tcb[component] < (minimum[component] ?? 0))
@@ -431,7 +442,7 @@ function identityFindings({ report, product, leaf, fingerprints }: PolicySubject
     found.push(mismatch('key_info.signing_key', policy.signing_key.join(' or '), kind ?? 'no certificate'));
   }
   if (kind === 'VCEK') {
-    found.push(...wantedFinding('report.masked_chip_id', policy.masked_chip_id, isMasked));
+    wantedFindings(found, policy.masked_chip_id, isMasked, 'report', 'masked_chip_id');
   }
   if (policy.allowed_chips !== undefined && !isListed(policy.allowed_chips)) {
     found.push(

@@ -220,8 +220,16 @@ export const certificateLabel = (role: CertificateRole): string =>
     ? `${role.kind}-${role.product}`
     : role.kind;
 
-/** Everything in which a certificate differs from what AMD issues for its role. */
-export function profileFindings(certificate: Certificate, role: CertificateRole): Finding[] {
+/**
+ * Everything in which a certificate differs from what AMD issues for its role.
+ *
+ * Shape    `endorsement` of a VCEK or VLEK, null for the others
+ */
+export function profileFindings(
+  certificate: Certificate,
+  role: CertificateRole,
+  endorsement: Endorsement | null,
+): Finding[] {
   const where = certificateLabel(role);
   const found: Finding[] = [];
   if (certificate.version !== 3) {
@@ -253,9 +261,10 @@ export function profileFindings(certificate: Certificate, role: CertificateRole)
     }
   }
   found.push(...duplicateFindings(certificate, where));
-  const isLeaf = role.kind === 'VCEK' || role.kind === 'VLEK';
   found.push(
-    ...(isLeaf ? leafFindings(certificate, role, where) : authorityFindings(certificate, role, where)),
+    ...(endorsement === null
+      ? authorityFindings(certificate, role, where)
+      : leafFindings(certificate, role, endorsement, where)),
   );
   return found;
 }
@@ -429,7 +438,12 @@ const RESERVED_SPLS: readonly string[] = [AmdOid.spl4, AmdOid.spl5, AmdOid.spl6,
 /** Bytes of the hwID extension. */
 const HWID_SIZE: Readonly<Record<ProductLine, number>> = { Milan: 64, Genoa: 64, Turin: 8 };
 
-function leafFindings(certificate: Certificate, role: CertificateRole, where: string): Finding[] {
+function leafFindings(
+  certificate: Certificate,
+  role: CertificateRole,
+  endorsement: Endorsement,
+  where: string,
+): Finding[] {
   const found: Finding[] = [];
   const { key } = certificate;
   if (key.kind !== 'p384' || !isOnP384(key.point)) {
@@ -476,7 +490,6 @@ function leafFindings(certificate: Certificate, role: CertificateRole, where: st
       }
     }
   }
-  const endorsement = endorsementOf(certificate);
   const wantedStruct = isTurin ? 1 : 0;
   if (endorsement.structVersion !== null && endorsement.structVersion !== wantedStruct) {
     invalid('structVersion', `${wantedStruct} (${role.product})`, String(endorsement.structVersion));

@@ -3,8 +3,8 @@
  * The verifier: seven named checks over one report and the certificates that came with it. Each runs
  * whatever the others find, as far as it has what it needs; nothing found hides anything else.
  */
-import type { ProductLine } from '../abi/product.ts';
-import { decodeTcb, formatTcb, tcbComponents, tcbReservedIsZero } from '../abi/tcb-version.ts';
+import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
+import { decodeTcb, encodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
 import { equalBytes, fromHex, isZero, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { type KnownCertificate, VerifyCache } from './cache.ts';
@@ -14,7 +14,7 @@ import {
   type Judging,
   runAsync,
   runSync,
-  sha256,
+  sha256Hex,
   type VerifyCrypto,
   verifyEcdsaP384,
 } from './crypto.ts';
@@ -28,8 +28,8 @@ import {
   VERIFY_STEPS,
   type VerifyStep,
 } from './findings.ts';
-import { DEFAULT_POLICY, type Policy, policyFindings } from './policy.ts';
-import type { CertificateRole, Endorsement } from './profile.ts';
+import { DEFAULT_POLICY, type Policy, policyFindings, type ReportTcbs, tcbsOf } from './policy.ts';
+import type { CertificateRole } from './profile.ts';
 import {
   decodeReport,
   productOfReport,
@@ -140,6 +140,7 @@ const MAX_LEAVES = 4;
 interface LeafVerdict {
   readonly path: JudgedPath;
   readonly product: ProductLine | null;
+  readonly tcbs: ReportTcbs | null;
   readonly findings: readonly Finding[];
 }
 
@@ -166,7 +167,7 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
       break;
     }
   }
-  const { path, product, findings: leafFindings } = verdict!;
+  const { path, product, tcbs, findings: leafFindings } = verdict!;
   const { leaf, intermediate, root } = path;
   const found = [...reportFindings, ...given.findings, ...leafFindings];
   if (leaf === null) {
@@ -174,7 +175,7 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
   }
   if (report !== null) {
     const fingerprints = [leaf, intermediate, root].flatMap((known) => known?.fingerprint ?? []);
-    const subject = { report, product, leaf, fingerprints };
+    const subject = { report, product, tcbs, leaf, fingerprints };
     found.push(...policyFindings(subject, options.policy ?? DEFAULT_POLICY));
   }
   const steps = stepResults(found, report, product, path);
@@ -191,7 +192,7 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
       isAmd: root !== null && AMD_FINGERPRINTS.has(root.fingerprint),
       crl: path.list,
     },
-    identity: report === null ? null : toHex(yield* sha256(signedBytesOf(evidence.report))),
+    identity: report === null ? null : yield* sha256Hex(signedBytesOf(evidence.report)),
   };
 }
 
@@ -258,7 +259,7 @@ function orderedLeaves(
     const hwId = endorsement!.hwId;
     return (
       (role!.kind === wantedKind(report) ? 8 : 0) +
-      (tcbDifference(report, endorsement!, role!.product) === null ? 4 : 0) +
+      (sameTcb(decodeTcb(report.reported_tcb, role!.product), endorsement!.tcb, role!.product) ? 4 : 0) +
       (hwId !== null && equalBytes(report.chip_id.subarray(0, hwId.length), hwId) ? 2 : 0) +
       (options.atMs >= certificate.notBeforeMs && options.atMs <= certificate.notAfterMs ? 1 : 0)
     );
@@ -282,6 +283,14 @@ function leafMissing(report: Report | null, strangers: readonly KnownCertificate
   });
 }
 
+/** Bytes between the components of a TCB_VERSION. */
+const TCB_RESERVED = Object.fromEntries(
+  PRODUCT_LINES.map((product) => {
+    const all = encodeTcb({ fmc: 255, boot_loader: 255, tee: 255, snp: 255, microcode: 255 }, product);
+    return [product, BigInt.asUintN(64, ~all)];
+  }),
+) as Readonly<Record<ProductLine, bigint>>;
+
 function* judgeLeaf(
   bytes: Uint8Array,
   report: Report | null,
@@ -291,15 +300,19 @@ function* judgeLeaf(
   const { leaf } = path;
   const findings = [...path.chainFindings, ...path.revocationFindings];
   if (report === null) {
-    return { path, product: leaf?.role?.product ?? null, findings };
+    return { path, product: leaf?.role?.product ?? null, tcbs: null, findings };
   }
   const { product, findings: productFindings } = judgeProduct(report, leaf, options);
   findings.push(...productFindings);
+  const tcbs = product === null ? null : tcbsOf(report, product);
   if (leaf !== null) {
-    findings.push(...matchFindings(report, leaf, product));
+    const line = product ?? leaf.role!.product;
+    findings.push(
+      ...matchFindings(report, leaf, line, tcbs?.reported ?? decodeTcb(report.reported_tcb, line)),
+    );
     findings.push(...(yield* signatureFindings(bytes, report, leaf)));
   }
-  return { path, product, findings };
+  return { path, product, tcbs, findings };
 }
 
 function judgeProduct(
@@ -340,7 +353,7 @@ function judgeProduct(
     );
   }
   for (const field of ['current_tcb', 'reported_tcb', 'committed_tcb', 'launch_tcb'] as const) {
-    if (!tcbReservedIsZero(report[field], product)) {
+    if ((report[field] & TCB_RESERVED[product]) !== 0n) {
       found.push(
         finding('TCB_RESERVED_NOT_ZERO', {
           where: `report.${field}`,
@@ -353,29 +366,26 @@ function judgeProduct(
   return { product, findings: found };
 }
 
-/** Null when the certificate is for the reported TCB, else both in the order of the product's components. */
-function tcbDifference(
-  report: Report,
-  { tcb }: Endorsement,
-  product: ProductLine,
-): { readonly reported: string; readonly certified: string } | null {
-  const reported = decodeTcb(report.reported_tcb, product);
-  if (tcb !== null && tcbComponents(product).every((component) => tcb[component] === reported[component])) {
-    return null;
-  }
-  return {
-    reported: formatTcb(reported, product),
-    certified: tcb === null ? 'not readable' : formatTcb(tcb, product),
-  };
+function sameTcb(reported: TcbParts, certified: TcbParts | null, product: ProductLine): boolean {
+  return (
+    certified !== null &&
+    tcbComponents(product).every((component) => certified[component] === reported[component])
+  );
 }
 
-function matchFindings(report: Report, leaf: KnownCertificate, product: ProductLine | null): Finding[] {
+function matchFindings(
+  report: Report,
+  leaf: KnownCertificate,
+  product: ProductLine,
+  reported: TcbParts,
+): Finding[] {
   const found: Finding[] = [];
   const role = leaf.role!;
   const endorsement = leaf.endorsement!;
   const wanted = wantedKind(report);
-  const isVcek = endorsement.hwId !== null && endorsement.cspId === null;
-  if (role.kind !== wanted || isVcek !== (role.kind === 'VCEK')) {
+  const [own, foreign] =
+    role.kind === 'VCEK' ? [endorsement.hwId, endorsement.cspId] : [endorsement.cspId, endorsement.hwId];
+  if (role.kind !== wanted || own === null || foreign !== null) {
     found.push(
       finding('CERT_KIND_MISMATCH', {
         where: `${role.kind}.subject`,
@@ -384,14 +394,16 @@ function matchFindings(report: Report, leaf: KnownCertificate, product: ProductL
       }),
     );
   }
-  const difference = tcbDifference(report, endorsement, product ?? role.product);
-  if (difference !== null) {
+  if (!sameTcb(reported, endorsement.tcb, product)) {
+    const expected = formatTcb(reported, product);
+    const actual =
+      endorsement.tcb === null ? 'a TCB that cannot be read' : formatTcb(endorsement.tcb, product);
     found.push(
       finding('TCB_MISMATCH', {
         where: 'report[0x180].reported_tcb',
-        expected: difference.reported,
-        actual: difference.certified,
-        message: `REPORTED_TCB is ${difference.reported} (${tcbComponents(product ?? role.product).join(',')}), the certificate is for ${difference.certified}.`,
+        expected,
+        actual,
+        message: `REPORTED_TCB is ${expected} (${tcbComponents(product).join(',')}), the certificate is for ${actual}.`,
       }),
     );
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The verifier's cryptography from WebCrypto: browsers, workers, and Node where that is wanted. */
-import { concat } from '../lib/bytes.ts';
+import { concat, toHex } from '../lib/bytes.ts';
 import type { AsyncVerifyCrypto } from './crypto.ts';
 
 /** The part of SubtleCrypto that is used; `crypto.subtle` fits. */
@@ -37,8 +37,8 @@ export function webVerifyCrypto<Key>(subtle: SubtleVerify<Key>): AsyncVerifyCryp
     return key;
   };
   return {
-    async sha256(data) {
-      return new Uint8Array(await subtle.digest('SHA-256', own(data)));
+    async sha256Hex(data) {
+      return toHex(new Uint8Array(await subtle.digest('SHA-256', own(data))));
     },
     async verifyRsaPss(spki, message, signature) {
       const key = await keyOf(spki, () =>

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The negative set: every case lands on its verdict with its codes, and nothing throws. */
+import { webcrypto } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { vectorCases } from '../../src/cli/vector-cases.ts';
+import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
+import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
+import { VerifyCache, verifyEvidence, verifyEvidenceAsync, webVerifyCrypto } from '../../src/verify/index.ts';
+
+const crypto = nodeVerifyCrypto();
+const all = [...vectorCases(nodeCrypto({ deterministic: false }), seededRandom(1))];
+const cache = new VerifyCache();
+
+describe('the negative set', () => {
+  it.each(all)('$name: $what', ({ evidence, options, expected }) => {
+    const result = verifyEvidence(evidence, { ...options, crypto, cache });
+    const errors = result.findings.filter(({ severity }) => severity === 'error').map(({ code }) => code);
+    expect(errors).toEqual(expected.length === 0 ? [] : expect.arrayContaining([...expected]));
+    expect(result.ok).toBe(expected.length === 0);
+  });
+
+  it('names no case twice', () => {
+    const names = all.map(({ name }) => name);
+    expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
+  });
+
+  it('has the same findings with WebCrypto and without a cache', async () => {
+    const web = webVerifyCrypto(webcrypto.subtle);
+    for (const { name, evidence, options } of all) {
+      const asynchronous = await verifyEvidenceAsync(evidence, { ...options, crypto: web });
+      expect(asynchronous.steps, name).toEqual(verifyEvidence(evidence, { ...options, crypto, cache }).steps);
+    }
+  });
+});
