@@ -6,6 +6,7 @@
  * The values are those QEMU gives its named EPYC models under KVM, one socket, one thread per core.
  */
 import { CPUID_PAGE_ENTRIES_OFFSET, CpuidEntry } from '../abi/cpuid-page.ts';
+import { fromCpuidFms } from '../abi/product.ts';
 import { PAGE_SIZE } from '../lib/addresses.ts';
 import { readU32, utf8, writeU32 } from '../lib/bytes.ts';
 
@@ -148,8 +149,7 @@ export function cpuidTable(cpuSig: number, vcpus = 1): Uint8Array {
 }
 
 function modelOf(cpuSig: number): Model {
-  const family = ((cpuSig >>> 8) & 0xf) + ((cpuSig >>> 20) & 0xff);
-  const model = ((cpuSig >>> 4) & 0xf) | ((cpuSig >>> 12) & 0xf0);
+  const { family, model } = fromCpuidFms(cpuSig);
   if (family < 0x17) {
     return NAPLES;
   }

@@ -16,9 +16,12 @@ export interface DirectBoot {
 }
 
 const TABLE_GUID = efiGuidBytes('9438d606-4f22-4cc9-b479-a793d411fd21');
-const CMDLINE_GUID = efiGuidBytes('97d02dd8-bd20-4c94-aa78-e7714d36ab2a');
-const INITRD_GUID = efiGuidBytes('44baf731-3a2f-4bd7-9af1-41e29169781d');
-const KERNEL_GUID = efiGuidBytes('4de79437-abd2-427f-b835-d5b172d2045b');
+/** Command line, initrd, kernel. */
+const ENTRY_GUIDS = [
+  '97d02dd8-bd20-4c94-aa78-e7714d36ab2a',
+  '44baf731-3a2f-4bd7-9af1-41e29169781d',
+  '4de79437-abd2-427f-b835-d5b172d2045b',
+].map(efiGuidBytes);
 
 const HEADER_SIZE = 18;
 const ENTRY_SIZE = 50;
@@ -27,28 +30,45 @@ const TABLE_SIZE = HEADER_SIZE + 3 * ENTRY_SIZE;
 export const KERNEL_HASHES_SIZE = 176;
 
 /**
- * The padded hash table: command line, initrd, kernel.
+ * The padded hash table of a direct boot.
  *
  * Units    176 bytes
  * Source   [QEMU] target/i386/sev.c
  * Differs  virtee/sev trims white space around the command line first; QEMU and sev-snp-measure do not
  */
-export function kernelHashes(sha256: Hash, boot: DirectBoot): Uint8Array {
+export function kernelHashes(sha256: Hash, { kernel, initrd, append = '' }: DirectBoot): Uint8Array {
+  const cmdline = concat(utf8(append), Uint8Array.of(0));
+  return kernelHashTable(sha256, cmdline, initrd ?? new Uint8Array(0), kernel);
+}
+
+/** The padded hash table of any three byte strings; the command line is hashed as given, NUL or not. */
+export function kernelHashTable(
+  sha256: Hash,
+  cmdline: Uint8Array,
+  initrd: Uint8Array,
+  kernel: Uint8Array,
+): Uint8Array {
   const out = new Uint8Array(KERNEL_HASHES_SIZE);
   out.set(TABLE_GUID, 0);
   writeU16(out, 16, TABLE_SIZE);
-  const entries = [
-    [CMDLINE_GUID, concat(utf8(boot.append ?? ''), Uint8Array.of(0))],
-    [INITRD_GUID, boot.initrd ?? new Uint8Array(0)],
-    [KERNEL_GUID, boot.kernel],
-  ] as const;
-  entries.forEach(([guid, data], i) => {
+  [cmdline, initrd, kernel].forEach((data, i) => {
     const at = HEADER_SIZE + i * ENTRY_SIZE;
-    out.set(guid, at);
+    out.set(ENTRY_GUIDS[i]!, at);
     writeU16(out, at + 16, ENTRY_SIZE);
     out.set(sha256(data), at + 18);
   });
   return out;
+}
+
+/** Names of the table's entries, in order. */
+export const KERNEL_HASH_ENTRIES = ['cmdline', 'initrd', 'kernel'] as const;
+
+/** The three hashes of a table that begins at `at`. */
+export function readKernelHashes(bytes: Uint8Array, at: number): readonly Uint8Array[] {
+  return KERNEL_HASH_ENTRIES.map((_, i) => {
+    const hash = at + HEADER_SIZE + i * ENTRY_SIZE + 18;
+    return bytes.slice(hash, hash + 32);
+  });
 }
 
 /**

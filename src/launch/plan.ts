@@ -78,6 +78,9 @@ export interface LaunchOptions {
   readonly kernelHashes?: Uint8Array;
 }
 
+/** The part of a plan that is measured. */
+export type MeasuredPages = Pick<LaunchPlan, 'regions' | 'pages' | 'vmsas'>;
+
 /** As many vCPUs as KVM can be configured for. */
 export const VCPUS_LIMIT = 4096;
 
@@ -104,6 +107,17 @@ export function planLaunch(options: LaunchOptions): LaunchPlan {
     ...sectionRegions(sections, { ...options, vmmType }),
   ];
   return planOf(ovmfGpa(ovmf), regions, vmsas, regs, sections);
+}
+
+/**
+ * The firmware image alone.
+ *
+ * Errors   OVMF_SIZE_UNALIGNED
+ */
+export function planFirmware(ovmf: OvmfImage): MeasuredPages {
+  assertWholePages(ovmf);
+  const regions = [firmwareRegion(ovmf, ovmfGpa(ovmf), 'OVMF')];
+  return { regions, pages: regions.flatMap(pagesOf), vmsas: [] };
 }
 
 export interface SvsmLaunchOptions {

@@ -6,10 +6,11 @@ import { InputError } from '../lib/errors.ts';
 /**
  * VMMs that are known to launch SNP guests.
  *
- * Differs  ec2 follows sev-snp-measure 0.0.13 (RDX 0x600); ec2-virtee is the value virtee/sev 7.1.0 still
- *          computes for the same host (RDX 0). krun is known to virtee alone.
+ * Differs  ec2 follows sev-snp-measure 0.0.13 (RDX 0x600); ec2-virtee is what virtee/sev 7.1.0 still
+ *          computes for the same host (RDX 0). krun is known to virtee alone. QEMU-before-6.10 is QEMU on
+ *          a host kernel that left the FPU fields zero.
  */
-export const VMM_TYPES = ['QEMU', 'ec2', 'gce', 'krun', 'ec2-virtee'] as const;
+export const VMM_TYPES = ['QEMU', 'ec2', 'gce', 'krun', 'ec2-virtee', 'QEMU-before-6.10'] as const;
 export type VmmType = (typeof VMM_TYPES)[number];
 
 /** Address at which the first vCPU starts: the x86 reset vector. */
@@ -46,12 +47,23 @@ const EC2: ResetState = {
   fcw: 0,
 };
 
+const QEMU: ResetState = {
+  cs: () => 0x9b,
+  ss: 0x93,
+  tr: 0x8b,
+  gPat: PAT_RESET,
+  rdx: null,
+  mxcsr: 0x1f80,
+  fcw: 0x37f,
+};
+
 const RESET_STATES: Readonly<Record<VmmType, ResetState>> = {
-  QEMU: { cs: () => 0x9b, ss: 0x93, tr: 0x8b, gPat: PAT_RESET, rdx: null, mxcsr: 0x1f80, fcw: 0x37f },
+  QEMU,
   ec2: EC2,
   gce: { cs: () => 0x9b, ss: 0x93, tr: 0x8b, gPat: 0x7_0106n, rdx: 0x600n, mxcsr: 0, fcw: 0 },
   krun: { ...EC2, cs: () => 0x9a, rdx: 0n },
   'ec2-virtee': { ...EC2, rdx: 0n },
+  'QEMU-before-6.10': { ...QEMU, mxcsr: 0, fcw: 0 },
 };
 
 export interface VmsaOptions {
