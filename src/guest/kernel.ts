@@ -8,7 +8,7 @@ import type { MachineCrypto } from '../lib/crypto.ts';
 import type { Tracer } from '../lib/trace.ts';
 import { entryPoint, TRAMPOLINE_START_IP } from './ap-vmsa.ts';
 import { applicationProcessor, type Booted, type BootOptions, bootProcessor } from './boot.ts';
-import { type Guest, sleepMs } from './cpu.ts';
+import { type Guest, hlt } from './cpu.ts';
 import { terminateGeneric } from './ghcb.ts';
 import { KernelPages } from './memory-map.ts';
 import { SevGuest, type SevGuestCall, type SevGuestReply } from './sev-guest.ts';
@@ -21,6 +21,8 @@ export interface GuestKernelOptions extends BootOptions {
   readonly vmpckId?: number;
   /** Linear address at which the boot processor starts. */
   readonly bootEntry?: number;
+  /** There is a job: vCPU 0 may be halted and needs an interrupt. */
+  readonly onJob?: () => void;
 }
 
 /** Work for vCPU 0: guest code that computes a T. */
@@ -95,6 +97,7 @@ export class GuestKernel {
       handle.done = true;
     };
     this.#queue.push(run.bind(this));
+    this.#options.onJob?.();
     return handle;
   }
 
@@ -118,8 +121,7 @@ export class GuestKernel {
     for (;;) {
       const job = this.#queue[0];
       if (job === undefined) {
-        // idle=poll: the vCPU gives its time slice away and looks again whenever the host runs it.
-        yield* sleepMs(0);
+        yield* hlt();
         continue;
       }
       yield* job();
