@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What AMD's key service knows of one host: it recomputes the chip's keys and certifies them. */
-import { ASK_GUID, ARK_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
+import { ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
 import type { ProductLine } from '../abi/product.ts';
 import type { TcbParts } from '../abi/tcb-version.ts';
 import { encodeCertificateTable } from '../certs/table.ts';

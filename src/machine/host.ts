@@ -8,6 +8,7 @@ import type { EndorsementKind } from '../keys/index.ts';
 import { HostKernel } from '../kvm/host-kernel.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { MachineCrypto, Random } from '../lib/crypto.ts';
+import { invariant } from '../lib/errors.ts';
 import type { TraceSink } from '../lib/trace.ts';
 import { type CertificateChain, KeyService } from './endorsement.ts';
 import { Guest, type GuestOptions, type LaunchAnswer } from './guest.ts';
@@ -88,15 +89,30 @@ export class Host {
   /** Launches a guest; its name is unused so far. */
   launch(options: GuestOptions): LaunchAnswer {
     invariant(!this.#guests.has(options.name), `a guest is already named ${options.name}`);
-    const guest = new Guest(this, options, (running) => {
-      this.#running = running;
-    });
+    const guest = new Guest(this, options);
     this.#guests.set(options.name, guest);
     const answer = guest.launch();
     if (!answer.ok) {
       this.#guests.delete(options.name);
     }
     return answer;
+  }
+
+  /** Ends a guest; its memory, its ASID and its name are free again. */
+  remove(guest: Guest): void {
+    this.whileRunning(guest, () => guest.vmm.close());
+    this.#guests.delete(guest.name);
+  }
+
+  /** Runs something on behalf of a guest, so that the firmware's part of it is traced as that guest's. */
+  whileRunning<T>(guest: Guest, work: () => T): T {
+    const before = this.#running;
+    this.#running = guest;
+    try {
+      return work();
+    } finally {
+      this.#running = before;
+    }
   }
 
   /** What to keep for the next start. */

@@ -36,7 +36,11 @@ export class ManagementTool {
     return this.#issue(SevUserCmd.SNP_COMMIT, new Uint8Array(0));
   }
 
-  setConfig(config: { readonly reportedTcb: bigint; readonly maskChipId: boolean; readonly maskChipKey: boolean }): ManagementAnswer {
+  setConfig(config: {
+    readonly reportedTcb: bigint;
+    readonly maskChipId: boolean;
+    readonly maskChipKey: boolean;
+  }): ManagementAnswer {
     const data = SevDataSnpConfig.encode({
       reported_tcb: config.reportedTcb,
       flags: { mask_chip_id: Number(config.maskChipId), mask_chip_key: Number(config.maskChipKey) },

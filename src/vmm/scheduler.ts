@@ -2,7 +2,14 @@
 /** Gives a guest's vCPUs their turns, one after another, until something has happened. */
 import type { Clock } from '../lib/clock.ts';
 import type { VmEnd } from './stop.ts';
-import type { Vmm } from './vmm.ts';
+import type { StepOutcome } from './vmm.ts';
+
+/** What is scheduled: a Vmm, or something that steps one. */
+export interface Runnable {
+  readonly vcpuCount: number;
+  readonly end: VmEnd | null;
+  step(vcpuId: number): StepOutcome;
+}
 
 /** How a run ended. */
 export type RunEnd =
@@ -17,7 +24,7 @@ export type RunEnd =
 const TURN_STEPS = 256;
 
 /** Yields how long to sleep; 0: all vCPUs had a turn, others may have theirs. */
-function* turns(vmm: Vmm, done: () => boolean, clock: Clock): Generator<number, RunEnd, void> {
+function* turns(vmm: Runnable, done: () => boolean, clock: Clock): Generator<number, RunEnd, void> {
   while (!done()) {
     let wakeAtMs = Number.POSITIVE_INFINITY;
     let runnable = false;
@@ -48,7 +55,7 @@ function* turns(vmm: Vmm, done: () => boolean, clock: Clock): Generator<number, 
 }
 
 /** One vCPU's turn; how it left it: until when it sleeps, or that it could go on. */
-function turn(vmm: Vmm, id: number, done: () => boolean): number | 'runnable' | 'stopped' {
+function turn(vmm: Runnable, id: number, done: () => boolean): number | 'runnable' | 'stopped' {
   for (let steps = 0; steps < TURN_STEPS && !done(); steps++) {
     const outcome = vmm.step(id);
     if (outcome.kind === 'blocked') {
@@ -68,7 +75,7 @@ export interface Waiting {
 }
 
 /** Runs the guest until `done` holds, in one go. */
-export function runUntil(vmm: Vmm, done: () => boolean, { clock, sleep }: Waiting): RunEnd {
+export function runUntil(vmm: Runnable, done: () => boolean, { clock, sleep }: Waiting): RunEnd {
   const run = turns(vmm, done, clock);
   for (;;) {
     const next = run.next();
@@ -89,7 +96,7 @@ export interface AsyncWaiting {
 
 /** Runs the guest until `done` holds, letting others in after each round of turns. */
 export async function runUntilAsync(
-  vmm: Vmm,
+  vmm: Runnable,
   done: () => boolean,
   { clock, sleep }: AsyncWaiting,
 ): Promise<RunEnd> {

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+/** softsnp/machine: one SNP host in software and its guests. */
+export { type Attestation, type AttestOptions, attest, type Refusal } from './attest.ts';
+export { type CertificateChain, certificateBlob, KeyService } from './endorsement.ts';
+export { Guest, type GuestOptions, type IoctlOutcome, type LaunchAnswer } from './guest.ts';
+export { Host, type HostDeps } from './host.ts';
+export { type ManagementAnswer, ManagementTool } from './management.ts';
+export { DEFAULT_CSP, decodeHostState, encodeHostState, type HostState, newHostState } from './state.ts';
