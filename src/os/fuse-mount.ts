@@ -11,7 +11,17 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { Errno, errnoName } from '../abi/errno.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
-import { type DescriptorWatch, detachNow, Libc, mount, read, umount2, watchReadable, write } from './libc.ts';
+import {
+  type DescriptorWatch,
+  detachNow,
+  Libc,
+  mount,
+  read,
+  requireFfi,
+  umount2,
+  watchReadable,
+  write,
+} from './libc.ts';
 
 const DEVICE = '/dev/fuse';
 /** Shown by mount(8) and df(1); also how a later start knows what an earlier one left behind. */
@@ -57,6 +67,7 @@ export class FuseMount {
    * Errors   FUSE_UNAVAILABLE, MOUNT_REFUSED, MOUNT_POINT_INVALID; then nothing is mounted. FFI_UNAVAILABLE
    */
   static async mount(folder: string): Promise<FuseMount> {
+    requireFfi('emulated devices');
     const { place: target, isFolder } = await clearPlace(folder);
     if (!isFolder) {
       throw new EnvironmentError('MOUNT_POINT_INVALID', 'not a folder', { where: target });

@@ -96,10 +96,19 @@ function native(forWhat: string): Bindings {
   return bindings;
 }
 
+/**
+ * States that what follows cannot do without these calls, before anything is opened for it.
+ *
+ * Errors   FFI_UNAVAILABLE, naming what does not work
+ */
+export function requireFfi(forWhat: string): void {
+  native(forWhat);
+}
+
 /** Whether system calls can be made at all; asks without throwing. */
 export function ffiAvailable(): boolean {
   try {
-    native('');
+    native('anything');
     return true;
   } catch {
     return false;

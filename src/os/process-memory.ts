@@ -19,7 +19,7 @@ export interface CallerMemory {
   write(address: bigint, bytes: Uint8Array): null | MemoryFault;
 }
 
-/** Told once for each process whose memory the kernel keeps from us: the client only sees EFAULT. */
+/** Told of each copy that the kernel keeps from us: the client only sees EFAULT. */
 export type OnDenied = (pid: number, errno: number) => void;
 
 /** No device of ours moves more in one copy; a larger length is a wild one. */
@@ -32,6 +32,10 @@ const EIO: MemoryFault = Object.freeze({ errno: Errno.EIO });
 
 type Direction = 'read' | 'write';
 
+/** One copy between `bytes` and another process: a count, or -errno. */
+type Copy = (pid: number, address: bigint, bytes: Uint8Array) => number;
+const SYSTEM_CALLS: Readonly<Record<Direction, Copy>> = { read: processVmRead, write: processVmWrite };
+
 /**
  * The memory of the thread `pid` (a thread id, as a FUSE request names its caller).
  *
@@ -41,7 +45,11 @@ type Direction = 'read' | 'write';
  * Errors   FFI_UNAVAILABLE
  * Differs  through /proc/TID/mem a write to a read-only page succeeds where copy_to_user gives EFAULT
  */
-export function callerMemory(pid: number, onDenied: OnDenied = () => undefined): CallerMemory {
+export function callerMemory(
+  pid: number,
+  onDenied: OnDenied = () => undefined,
+  systemCalls = SYSTEM_CALLS,
+): CallerMemory {
   const copy = (direction: Direction, address: bigint, bytes: Uint8Array): null | MemoryFault => {
     if (pid === 0) {
       return EIO;
@@ -52,8 +60,7 @@ export function callerMemory(pid: number, onDenied: OnDenied = () => undefined):
     if (address < 0n || address + BigInt(bytes.length) > USER_END) {
       return EFAULT;
     }
-    const count =
-      direction === 'read' ? processVmRead(pid, address, bytes) : processVmWrite(pid, address, bytes);
+    const count = systemCalls[direction](pid, address, bytes);
     if (count === bytes.length) {
       return null;
     }
