@@ -1,23 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `softsnp idblock`: make, show and check ID blocks. */
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
 import { type ArgsDef, defineCommand } from 'citty';
 import { GuestPolicy } from '../abi/guest-policy.ts';
-import { IdAuth, IdBlock, SevPublicKey } from '../abi/id-block.ts';
+import { IdAuth, IdBlock } from '../abi/id-block.ts';
 import { sevRetName } from '../abi/sev-status.ts';
 import { checkIdBlock, createIdBlock, encodePublicKey, readIdBlock } from '../launch/idblock.ts';
 import { concat, fromHex, toHex } from '../lib/bytes.ts';
 import type { SigningKey } from '../lib/crypto.ts';
-import { EnvironmentError, InputError } from '../lib/errors.ts';
-import { errnoCode } from '../os/errno.ts';
+import { InputError } from '../lib/errors.ts';
 import { nodeCrypto } from '../os/node-crypto.ts';
-import { EXIT_DIFFERENT } from './measure-launch.ts';
+import { EXIT_DIFFERENT, writeOutFile } from './measure-launch.ts';
 import { fileOption, hexOption, integerOption, wordOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
 
 const crypto = nodeCrypto({ deterministic: false });
 const FILE_LIMIT_BYTES = 2 ** 16;
+
+const JSON_ARG = {
+  json: { type: 'boolean', description: 'Print one JSON object' },
+} as const satisfies ArgsDef;
+const MEASUREMENT_ARG = {
+  type: 'string',
+  valueHint: 'HEX|BASE64',
+  description: 'Launch digest of the guest, as softsnp measure snp prints it',
+} as const;
 
 /** `softsnp idblock`, writing to `output`. */
 export function idblockVerb(output: Output): Verb {
@@ -28,15 +35,6 @@ export function idblockVerb(output: Output): Verb {
 }
 
 export const idblockCommand: Verb = idblockVerb(processOutput);
-
-const JSON_ARG = {
-  json: { type: 'boolean', description: 'Print one JSON object' },
-} as const satisfies ArgsDef;
-const MEASUREMENT_ARG = {
-  type: 'string',
-  valueHint: 'HEX|BASE64',
-  description: 'Launch digest of the guest, as softsnp measure snp prints it',
-} as const;
 
 function createVerb(output: Output): Verb {
   return defineCommand({
@@ -99,8 +97,12 @@ function createVerb(output: Output): Verb {
           : { guestSvn: integerOption('guest-svn', args['guest-svn'], 0, 0xffff_ffff) }),
         ...(args.policy === undefined ? {} : { policy: wordOption('policy', args.policy) }),
       });
-      writeOption('block-file', args['block-file'], made.idBlock);
-      writeOption('auth-file', args['auth-file'], made.idAuth);
+      if (args['block-file'] !== undefined) {
+        writeOutFile(args['block-file'], made.idBlock);
+      }
+      if (args['auth-file'] !== undefined) {
+        writeOutFile(args['auth-file'], made.idAuth);
+      }
       if (args.json === true) {
         print(output, {
           id_block: base64(made.idBlock),
@@ -318,18 +320,4 @@ function firstKey(attempts: readonly (() => KeyObject)[]): KeyObject | null {
     }
   }
   return null;
-}
-
-function writeOption(option: string, path: string | undefined, bytes: Uint8Array): void {
-  if (path === undefined) {
-    return;
-  }
-  try {
-    writeFileSync(path, bytes);
-  } catch (error) {
-    throw new EnvironmentError('FILE_UNREADABLE', `cannot write ${path}: ${errnoCode(error)}`, {
-      where: `--${option}`,
-      cause: error,
-    });
-  }
 }

@@ -129,22 +129,19 @@ function textBytes(bytes: Uint8Array): Uint8Array | null {
   return /^[A-Za-z0-9+/]+=*$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : null;
 }
 
-/** The image given, and every other firmware image that could have been meant. */
-function imagesOf({ image }: MeasureRequest): Suspect<OvmfImage>[] {
-  const images: Suspect<OvmfImage>[] = [{ name: image.name, value: image.ovmf }];
+/** The image given, then every other firmware image that could have been meant. */
+function* imagesOf({ image }: MeasureRequest): Generator<Suspect<OvmfImage>> {
+  yield { name: image.name, value: image.ovmf };
   const seen = new Set([toHex(sha256(image.ovmf.bytes))]);
   const folders = [...(image.name === 'default' ? [] : [dirname(image.name)]), ...FIRMWARE_FOLDERS];
-  for (const folder of folders) {
-    for (const path of firmwareFiles(folder)) {
-      const ovmf = readImage(path);
-      const id = ovmf === null ? '' : toHex(sha256(ovmf.bytes));
-      if (ovmf !== null && ovmf.sections !== null && !seen.has(id) && images.length < MAX_IMAGES) {
-        seen.add(id);
-        images.push({ name: path, value: ovmf });
-      }
+  for (const path of folders.flatMap(firmwareFiles)) {
+    const ovmf = readImage(path);
+    const id = ovmf === null ? '' : toHex(sha256(ovmf.bytes));
+    if (ovmf !== null && ovmf.sections !== null && !seen.has(id) && seen.size < MAX_IMAGES) {
+      seen.add(id);
+      yield { name: path, value: ovmf };
     }
   }
-  return images;
 }
 
 function firmwareFiles(folder: string): string[] {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Measures the launch that the options of `softsnp measure` describe. */
 
+import { writeFileSync } from 'node:fs';
 import { launchDigest, ovmfHash } from '../launch/digest.ts';
 import { type LedgerRow, sevLedger, snpLedger } from '../launch/ledger.ts';
 import { type LaunchPart, sevEsLaunchParts, sevLaunchDigest, sevLaunchParts } from '../launch/legacy.ts';
 import { type LaunchPlan, planFirmware, planLaunch, planSvsmLaunch } from '../launch/plan.ts';
-import { InputError } from '../lib/errors.ts';
+import { EnvironmentError, InputError } from '../lib/errors.ts';
+import { errnoCode } from '../os/errno.ts';
 import { hashesOf, type MeasureRequest, sha256, sha384 } from './measure-request.ts';
 
 /** Exit code when launches differ, or a report measures something else than was expected. */
@@ -87,4 +89,20 @@ function vcpusOf({ mode, vcpus, cpu, vmmType }: MeasureRequest): { vcpus: number
     );
   }
   return { vcpus, cpuSig: cpu?.sig ?? 0 };
+}
+
+/**
+ * Writes a result into a file.
+ *
+ * Errors   FILE_UNWRITABLE
+ */
+export function writeOutFile(path: string, bytes: Uint8Array): void {
+  try {
+    writeFileSync(path, bytes);
+  } catch (error) {
+    throw new EnvironmentError('FILE_UNWRITABLE', `cannot be written: ${errnoCode(error)}`, {
+      where: path,
+      cause: error,
+    });
+  }
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `softsnp measure`: what a launch measures to, why, and where another launch departs from it. */
-import { writeFileSync } from 'node:fs';
 import { type ArgsDef, defineCommand } from 'citty';
 import type { LedgerRow } from '../launch/ledger.ts';
 import { toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
-import { type Measured, measureLaunch } from './measure-launch.ts';
+import { type Measured, measureLaunch, writeOutFile } from './measure-launch.ts';
 import {
   MEASURE_ARGS,
   MEASURE_MODES,
@@ -130,7 +129,7 @@ function dumpVmsas(vmsas: readonly Uint8Array[], mode: MeasureMode): void {
     throw new InputError('OPTION_INVALID', `a ${mode} measurement has no VMSAs`, { where: '--dump-vmsa' });
   }
   vmsas.forEach((page, i) => {
-    writeFileSync(`vmsa${i}.bin`, page);
+    writeOutFile(`vmsa${i}.bin`, page);
   });
 }
 

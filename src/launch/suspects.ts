@@ -20,7 +20,8 @@ export interface Suspect<T> {
 
 /** The values to try. The first of each list is what was expected. */
 export interface SuspectSpace {
-  readonly images: readonly Suspect<OvmfImage>[];
+  /** Drawn one by one, and only as long as nothing fits. */
+  readonly images: Iterable<Suspect<OvmfImage>>;
   /** Tables of kernel hashes; null for a launch without. */
   readonly boots: readonly Suspect<Uint8Array | null>[];
   readonly vmmTypes: readonly Suspect<VmmType>[];
@@ -47,14 +48,17 @@ export interface Fit {
 export type SuspectKind = 'vcpus' | 'cpu' | 'features' | 'boot' | 'vmmType' | 'image';
 
 /**
- * Every launch in the space that measures to `target`, the one with the fewest changes first.
+ * The launches that measure to `target`, the one with the fewest changes first.
  *
+ * Returns  all that fit with the first image that has any: another build is the last thing suspected
  * Shape    target: 48 bytes, MEASUREMENT of a report
  */
 export function findLaunch(sha384: Hash, target: Uint8Array, space: SuspectSpace): Fit[] {
   const fits: Fit[] = [];
-  for (const [i, image] of space.images.entries()) {
-    const seed = wholeSeed(sha384, image.value);
+  let i = -1;
+  for (const image of space.images) {
+    i += 1;
+    const seed = orNull(() => ovmfHash(sha384, image.value));
     if (seed === null) {
       continue;
     }
@@ -80,12 +84,11 @@ export function findLaunch(sha384: Hash, target: Uint8Array, space: SuspectSpace
         }
       }
     }
+    if (fits.length > 0) {
+      break;
+    }
   }
   return fits.sort((x, y) => x.changed.length - y.changed.length);
-}
-
-function wholeSeed(sha384: Hash, image: OvmfImage): Uint8Array | null {
-  return orNull(() => ovmfHash(sha384, image));
 }
 
 /** Digest before the VMSAs; null when this image cannot be launched so. */

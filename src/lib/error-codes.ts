@@ -32,6 +32,11 @@ export const ERROR_CODES = {
   HEX_INVALID: { kind: 'input', action: 'Give an even number of hexadecimal digits.', exit: 1 },
   OPTION_INVALID: { kind: 'input', action: 'See the help text of the command for what it takes.', exit: 1 },
   FILE_UNREADABLE: { kind: 'environment', action: 'Check the path and its permissions.', exit: 1 },
+  FILE_UNWRITABLE: {
+    kind: 'environment',
+    action: 'Check the path, its permissions and the space left.',
+    exit: 1,
+  },
   OVMF_INVALID: {
     kind: 'input',
     action: 'Give an OVMF image built with SEV-SNP support (AmdSev or a 2 MiB OVMF.fd).',
@@ -88,6 +93,11 @@ export const ERROR_CODES = {
   CERT_TABLE_INVALID: {
     kind: 'input',
     action: 'Write the certificate table again; see docs/reference/layouts.md for its form.',
+    exit: 1,
+  },
+  REPORT_INPUT_INVALID: {
+    kind: 'input',
+    action: 'Ask the guest for the report again; the input holds none.',
     exit: 1,
   },
   POLICY_INVALID: { kind: 'input', action: 'Write the policy as docs/reference/policy.md says.', exit: 1 },
