@@ -6,9 +6,9 @@ import { InputError } from '../lib/errors.ts';
 /**
  * VMMs that are known to launch SNP guests.
  *
- * Differs  ec2 follows sev-snp-measure 0.0.13 (RDX 0x600); ec2-virtee is what virtee/sev 7.1.0 still
- *          computes for the same host (RDX 0). krun is known to virtee alone. QEMU-before-6.10 is QEMU on
- *          a host kernel that left the FPU fields zero.
+ * Differs  ec2 follows sev-snp-measure 0.0.13 (RDX 0x600); ec2-virtee is what virtee's own tools compute for
+ *          the same host (RDX 0). krun is known to virtee alone. QEMU-before-6.10 is QEMU on a host kernel
+ *          that left the FPU fields zero.
  */
 export const VMM_TYPES = ['QEMU', 'ec2', 'gce', 'krun', 'ec2-virtee', 'QEMU-before-6.10'] as const;
 export type VmmType = (typeof VMM_TYPES)[number];
