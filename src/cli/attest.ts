@@ -6,7 +6,7 @@ import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { AttestationReportV2, type ReportVersion } from '../abi/attestation-report.ts';
 import { CERT_GUIDS } from '../abi/cert-table.ts';
 import { GUEST_POLICY_DEFAULT } from '../abi/guest-policy.ts';
-import { IdAuth, IdBlock } from '../abi/id-block.ts';
+import { IdAuth, IdBlock, SevPublicKey } from '../abi/id-block.ts';
 import type { ProductLine } from '../abi/product.ts';
 import { decodeTcb, formatTcb, parseTcbText, type TcbParts } from '../abi/tcb-version.ts';
 import { decodeCertificateTable, toPem } from '../certs/index.ts';
@@ -250,7 +250,11 @@ function readIdBlockFiles(args: Args): Options['idBlock'] {
   }
   const block = binaryOrBase64('id-block', blockPath, IdBlock.size);
   const auth = binaryOrBase64('id-auth', authPath, IdAuth.size);
-  return { block, auth, authorKey: !isZero(IdAuth.codec.read(auth, 0).author_key_sig.r) };
+  const authorKey = auth.subarray(
+    IdAuth.offsetOf('author_key'),
+    IdAuth.offsetOf('author_key') + SevPublicKey.size,
+  );
+  return { block, auth, authorKey: !isZero(authorKey) };
 }
 
 function binaryOrBase64(name: string, path: string, size: number): Uint8Array {

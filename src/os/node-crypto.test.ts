@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { equalBytes, fromHex, toHex, utf8 } from '../lib/bytes.ts';
 import { nodeCrypto, seededRandom, systemRandom } from './node-crypto.ts';
 
-const scalar = fromHex('00'.repeat(47) + '07');
+const scalar = fromHex(`${'00'.repeat(47)}07`);
 
 describe('seededRandom', () => {
   it('repeats for the same seed, whatever the sizes asked, and differs for another', () => {
