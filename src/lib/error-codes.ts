@@ -102,6 +102,33 @@ export const ERROR_CODES = {
   },
   POLICY_INVALID: { kind: 'input', action: 'Write the policy as docs/reference/policy.md says.', exit: 1 },
   CERTIFICATE_INVALID: { kind: 'input', action: 'Give an X.509 certificate in DER or PEM.', exit: 1 },
+  FLEET_INVALID: {
+    kind: 'input',
+    action: 'Write the fleet file as docs/reference/kds-http.md says.',
+    exit: 1,
+  },
+  LISTEN_FAILED: {
+    kind: 'environment',
+    action: 'Choose a free port; ports below 1024 need CAP_NET_BIND_SERVICE or softsnp exec.',
+    exit: 3,
+  },
+  KDS_NOT_FOUND: {
+    kind: 'environment',
+    action:
+      'The key service has no such certificate: check product line, chip id (on Turin 16 digits) and that the TCB is REPORTED_TCB.',
+    exit: 3,
+  },
+  KDS_UNAVAILABLE: {
+    kind: 'environment',
+    action: 'Try again later, give more time with --deadline, or put the certificates into the blob.',
+    exit: 3,
+  },
+  KDS_ANSWER_REFUSED: {
+    kind: 'environment',
+    action:
+      'The answer is not what was asked for or not from a trusted root, and was not kept. For a softsnp key service name its root with --trust.',
+    exit: 2,
+  },
   FFI_UNAVAILABLE: {
     kind: 'environment',
     action: 'Install the optional dependency koffi (npm install koffi) on a supported platform.',

@@ -58,7 +58,10 @@ interface Gathered {
 }
 
 /** Decodes and sorts all certificates and lists; what cannot be read is a finding. */
-export function* readEvidence(cache: VerifyCache, evidence: Evidence): Judging<SortedEvidence> {
+export function* readEvidence(
+  cache: VerifyCache,
+  evidence: Omit<Evidence, 'report'>,
+): Judging<SortedEvidence> {
   const { items, lists, findings } = gather(evidence);
   const found = [...findings];
   const sorted: Record<'leaves' | 'intermediates' | 'roots' | 'strangers', KnownCertificate[]> = {
@@ -111,7 +114,7 @@ function groupOf(kind: CertificateKind | null): 'leaves' | 'intermediates' | 'ro
   }
 }
 
-function gather({ table, certificates = [], crls = [] }: Evidence): Gathered {
+function gather({ table, certificates = [], crls = [] }: Omit<Evidence, 'report'>): Gathered {
   const fromTable = table === undefined ? null : tableItems(table);
   const items = [
     ...(fromTable?.items ?? []),

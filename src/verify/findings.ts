@@ -429,7 +429,7 @@ export const FINDINGS = {
     severity: 'error',
     kind: 'evidence',
     meaning: 'The key in the certificate did not sign this report.',
-    action: 'Run `softsnp verify report`: it looks for the cause. See docs/howto/did-not-verify.md.',
+    action: 'Look for a certificate of another TCB or chip, or changed bytes: docs/howto/did-not-verify.md.',
     source: `${REPORT_LAYOUT}, SIGNATURE`,
   },
   TCB_RELATION: {

@@ -4,6 +4,12 @@
  * caller hands in the cryptography (node:crypto through softsnp/verify/node, or webVerifyCrypto here).
  */
 export { type KnownCertificate, VerifyCache } from './cache.ts';
+export {
+  type CertificatesResult,
+  type ChainVerdict,
+  verifyCertificates,
+  verifyCertificatesAsync,
+} from './certificates.ts';
 export type { AsyncVerifyCrypto, VerifyCrypto } from './crypto.ts';
 export type { Evidence } from './evidence.ts';
 export {
@@ -15,9 +21,10 @@ export {
   VERIFY_STEPS,
   type VerifyStep,
 } from './findings.ts';
+export { type CertificateInput, type ReportInput, readCertificateInput, readReportInput } from './inputs.ts';
 export { DEFAULT_POLICY, type Policy, type PolicyDocument, PolicySchema, parsePolicy } from './policy.ts';
 export type { Report } from './report.ts';
-export { AMD_ROOTS, type RootPin } from './trust.ts';
+export { AMD_ROOTS, type ChainOptions, type RootPin } from './trust.ts';
 export {
   exitCodeOf,
   type StepResult,
@@ -29,3 +36,4 @@ export {
   verifyEvidenceAsync,
 } from './verify.ts';
 export { type SubtleVerify, webVerifyCrypto } from './webcrypto.ts';
+export { CAUSES, type CauseCode, type Explanation, explain, explainAsync, vcekUrl } from './why.ts';

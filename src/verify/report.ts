@@ -27,7 +27,7 @@ export interface DecodedReport {
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 
-// Bits 0-5 and 7 have names. Bit 6 has none, yet genuine reports (0x65, 0x67) set it.
+// Genuine reports set bit 6 (0x65, 0x67), which has no name; those above it have never been seen.
 const PLATFORM_INFO_SEEN = 0xffn;
 
 /** Decodes a report; reserved bytes that are set are findings and do not stop the decoding. */

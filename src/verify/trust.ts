@@ -5,6 +5,11 @@
  * if they match. A root that came with the evidence is never believed for its name.
  */
 import type { ProductLine } from '../abi/product.ts';
+import { InputError } from '../lib/errors.ts';
+import type { KnownCertificate, VerifyCache } from './cache.ts';
+import type { ChainRules } from './chain.ts';
+import type { Judging } from './crypto.ts';
+import type { RevocationPolicy } from './revocation.ts';
 
 export interface RootPin {
   readonly product: ProductLine;
@@ -22,3 +27,43 @@ export const AMD_ROOTS: readonly RootPin[] = Object.freeze([
   { product: 'Genoa', sha256: '4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1' },
   { product: 'Turin', sha256: '1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a' },
 ]);
+
+export const AMD_FINGERPRINTS: ReadonlySet<string> = new Set(AMD_ROOTS.map(({ sha256 }) => sha256));
+
+export interface ChainOptions {
+  /** Time of verification in milliseconds since 1970. */
+  readonly atMs: number;
+  /** 'amd', the default: AMD's pinned roots. A list of DER certificates: these roots and no others. */
+  readonly trust?: 'amd' | readonly Uint8Array[];
+  /** Left out: 'require'. */
+  readonly crl?: RevocationPolicy['mode'];
+  /** Lowest CRL number to accept, so that an old list cannot hide a new revocation. */
+  readonly crlMinimumNumber?: bigint;
+}
+
+/**
+ * The rules a caller's options make, and the roots handed in, which are candidates as well.
+ *
+ * Errors   CERTIFICATE_INVALID for a root that is no certificate
+ */
+export function* chainRules(
+  cache: VerifyCache,
+  options: ChainOptions,
+): Judging<{ readonly rules: ChainRules; readonly roots: readonly KnownCertificate[] }> {
+  const { trust = 'amd' } = options;
+  const roots: KnownCertificate[] = [];
+  for (const [i, der] of (trust === 'amd' ? [] : trust).entries()) {
+    const known = yield* cache.certificate(der);
+    if ('malformed' in known) {
+      throw new InputError('CERTIFICATE_INVALID', known.malformed, { where: `trust[${i}]` });
+    }
+    roots.push(known);
+  }
+  const rules = {
+    atMs: options.atMs,
+    trusted: trust === 'amd' ? AMD_FINGERPRINTS : new Set(roots.map(({ fingerprint }) => fingerprint)),
+    amd: AMD_FINGERPRINTS,
+    revocation: { mode: options.crl ?? 'require', minimumNumber: options.crlMinimumNumber ?? null },
+  };
+  return { rules, roots };
+}

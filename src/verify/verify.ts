@@ -6,9 +6,8 @@
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { decodeTcb, encodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
 import { equalBytes, fromHex, isZero, toHex } from '../lib/bytes.ts';
-import { InputError } from '../lib/errors.ts';
 import { type KnownCertificate, VerifyCache } from './cache.ts';
-import { type ChainRules, type JudgedPath, judgeChain } from './chain.ts';
+import { type JudgedPath, judgeChain } from './chain.ts';
 import {
   type AsyncVerifyCrypto,
   type Judging,
@@ -39,20 +38,12 @@ import {
   signedBytesOf,
   wantedKind,
 } from './report.ts';
-import type { RevocationPolicy, UsedList } from './revocation.ts';
-import { AMD_ROOTS } from './trust.ts';
+import type { UsedList } from './revocation.ts';
+import { AMD_FINGERPRINTS, type ChainOptions, chainRules } from './trust.ts';
 
-export interface VerifyOptions {
-  /** Time of verification in milliseconds since 1970. */
-  readonly atMs: number;
-  /** 'amd', the default: AMD's pinned roots. A list of DER certificates: these roots and no others. */
-  readonly trust?: 'amd' | readonly Uint8Array[];
+export interface VerifyOptions extends ChainOptions {
   /** Left out: only that the guest must not be debugged. */
   readonly policy?: Policy;
-  /** Left out: 'require'. */
-  readonly crl?: RevocationPolicy['mode'];
-  /** Lowest CRL number to accept, so that an old list cannot hide a new revocation. */
-  readonly crlMinimumNumber?: bigint;
   /** Product line, where the report does not tell: version 2, or a CPU without a known line. */
   readonly product?: ProductLine;
   /** Shared among verifications, spares decoding and checking the same certificates again. */
@@ -127,12 +118,13 @@ const EXIT_OF_KIND = { evidence: 2, missing: 3, revocation: 4, policy: 5 } as co
 >;
 
 /** Exit code of a verdict: that of its gravest error, forged before missing before revoked before unwanted. */
-export function exitCodeOf(result: VerifyResult): VerdictExitCode {
+export function exitCodeOf(result: {
+  readonly ok: boolean;
+  readonly findings: readonly Finding[];
+}): VerdictExitCode {
   const codes = result.findings.filter(isError).map(({ code }) => EXIT_OF_KIND[FINDINGS[code].kind]);
   return result.ok ? 0 : (codes.sort((a, b) => a - b)[0] ?? 2);
 }
-
-const AMD_FINGERPRINTS: ReadonlySet<string> = new Set(AMD_ROOTS.map(({ sha256: pin }) => pin));
 
 /** Leaves that are tried; honest evidence has one, a folder may have those of several TCBs. */
 const MAX_LEAVES = 4;
@@ -146,16 +138,10 @@ interface LeafVerdict {
 
 function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<VerifyResult> {
   const cache = options.cache ?? new VerifyCache();
-  const trusted = yield* trustedRoots(cache, options.trust ?? 'amd');
+  const { rules, roots } = yield* chainRules(cache, options);
   const { report, findings: reportFindings } = decodeReport(evidence.report);
   const given = yield* readEvidence(cache, evidence);
-  const pool = { ...given, roots: [...given.roots, ...trusted.roots] };
-  const rules: ChainRules = {
-    atMs: options.atMs,
-    trusted: trusted.fingerprints,
-    amd: AMD_FINGERPRINTS,
-    revocation: { mode: options.crl ?? 'require', minimumNumber: options.crlMinimumNumber ?? null },
-  };
+  const pool = { ...given, roots: [...given.roots, ...roots] };
 
   let verdict: LeafVerdict | null = null;
   for (const leaf of orderedLeaves(given.leaves, report, options)) {
@@ -217,24 +203,6 @@ function stepResults(
     const findings = found.filter(({ step }) => step === name);
     return { name, ok: notRun[name] === null && !findings.some(isError), notRun: notRun[name], findings };
   });
-}
-
-function* trustedRoots(
-  cache: VerifyCache,
-  trust: 'amd' | readonly Uint8Array[],
-): Judging<{ fingerprints: ReadonlySet<string>; roots: readonly KnownCertificate[] }> {
-  if (trust === 'amd') {
-    return { fingerprints: AMD_FINGERPRINTS, roots: [] };
-  }
-  const roots: KnownCertificate[] = [];
-  for (const [i, der] of trust.entries()) {
-    const known = yield* cache.certificate(der);
-    if ('malformed' in known) {
-      throw new InputError('CERTIFICATE_INVALID', known.malformed, { where: `trust[${i}]` });
-    }
-    roots.push(known);
-  }
-  return { fingerprints: new Set(roots.map(({ fingerprint }) => fingerprint)), roots };
 }
 
 function expectedRole(report: Report | null, options: VerifyOptions): CertificateRole | null {

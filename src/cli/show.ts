@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `softsnp show`: what the bytes say, field by field, without a verdict. */
+import { defineCommand } from 'citty';
+import { reportLayout } from '../abi/attestation-report.ts';
+import { ARK_GUID, ASK_GUID, CERT_GUIDS, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
+import { decodeTcb, formatTcb, tcbComponents } from '../abi/tcb-version.ts';
+import { certificatesOf } from '../certs/pem.ts';
+import { decodeCertificateTable } from '../certs/table.ts';
+import { toHex } from '../lib/bytes.ts';
+import { InputError } from '../lib/errors.ts';
+import { showValue } from '../lib/struct.ts';
+import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
+import { VerifyCache } from '../verify/cache.ts';
+import { runSync } from '../verify/crypto.ts';
+import { decodeReport, productOfReport, type Report } from '../verify/report.ts';
+import { certificateFiles, type Gathered, MAX_FILE_BYTES, reportFile } from './evidence-files.ts';
+import { idblockVerb } from './idblock.ts';
+import { fileOption, productOption } from './options.ts';
+import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
+import { certificateJson, jsonValue } from './verdict-text.ts';
+
+const JSON_ARG = { json: { type: 'boolean', description: 'Print one JSON object' } } as const;
+
+/** `softsnp show`, writing to `output`. */
+export function showVerb(output: Output): Verb {
+  // One reading of ID blocks and keys: that of `softsnp idblock show`.
+  const { show: idblock } = idblockVerb(output).subCommands as Readonly<Record<'show', Verb>>;
+  return defineCommand({
+    meta: { name: 'show', description: 'Show a report, certificates, a table, a key or an ID block' },
+    subCommands: {
+      report: reportVerb(output),
+      certs: certsVerb(output),
+      table: tableVerb(output),
+      key: idblock,
+      'id-block': idblock,
+    },
+  });
+}
+
+export const showCommand: Verb = showVerb(processOutput);
+
+function reportVerb(output: Output): Verb {
+  return defineCommand({
+    meta: { name: 'report', description: 'Show every field of a report' },
+    args: {
+      file: {
+        type: 'positional',
+        required: true,
+        valueHint: 'FILE',
+        description: 'Report in any form `softsnp verify report` reads',
+      },
+      product: {
+        type: 'string',
+        valueHint: 'milan|genoa|turin',
+        description: 'Product line of a version 2 report, to read its TCBs by',
+      },
+      ...JSON_ARG,
+    },
+    run: ({ args }) => {
+      const { report: bytes, forms } = reportFile(args.file);
+      const { report, findings } = decodeReport(bytes);
+      if (report === null) {
+        throw new InputError('REPORT_INPUT_INVALID', `${findings[0]!.message} (${findings[0]!.actual})`, {
+          where: args.file,
+        });
+      }
+      const own = productOfReport(report);
+      const product = args.product === undefined ? own : productOption('product', args.product);
+      const tcbs = product === null ? {} : tcbTexts(report, product);
+      if (args.json === true) {
+        const document = { read_as: forms, product, report: jsonValue(report), tcbs, findings };
+        output.stdout(`${JSON.stringify(document, null, 2)}\n`);
+        return EXIT_OK;
+      }
+      for (const [name, [offset]] of Object.entries(reportLayout(report.version)!.fields)) {
+        const value = showValue(report[name as keyof Report]);
+        const note = name in tcbs ? `  (${tcbs[name]})` : '';
+        output.stdout(`0x${offset.toString(16).padStart(3, '0')}  ${name.padEnd(18)}  ${value}${note}\n`);
+      }
+      for (const { code, where, message } of findings) {
+        output.stdout(`! ${code} at ${where}: ${message}\n`);
+      }
+      return EXIT_OK;
+    },
+  });
+}
+
+const TCB_FIELDS = ['current_tcb', 'reported_tcb', 'committed_tcb', 'launch_tcb'] as const;
+
+function tcbTexts(
+  report: Report,
+  product: NonNullable<ReturnType<typeof productOfReport>>,
+): Record<string, string> {
+  const names = tcbComponents(product).join(',');
+  return Object.fromEntries(
+    TCB_FIELDS.map((field) => [field, `${names} = ${formatTcb(decodeTcb(report[field], product), product)}`]),
+  );
+}
+
+function certsVerb(output: Output): Verb {
+  return defineCommand({
+    meta: { name: 'certs', description: 'Show certificates: names, validity, TCB, chip' },
+    args: {
+      path: {
+        type: 'positional',
+        required: true,
+        valueHint: 'PATH',
+        description: 'File (PEM, DER, table) or folder',
+      },
+      ...JSON_ARG,
+    },
+    run: ({ args }) => {
+      const rows = certificateRows(certificateFiles('PATH', args.path));
+      if (args.json === true) {
+        output.stdout(`${JSON.stringify({ certificates: rows }, null, 2)}\n`);
+        return EXIT_OK;
+      }
+      for (const row of rows) {
+        for (const [name, value] of Object.entries(row)) {
+          output.stdout(`${name.padEnd(13)}  ${showValue(value)}\n`);
+        }
+        output.stdout('\n');
+      }
+      return EXIT_OK;
+    },
+  });
+}
+
+function certificateRows({
+  certificates,
+  table,
+}: Pick<Gathered, 'certificates' | 'table'>): Record<string, unknown>[] {
+  const cache = new VerifyCache();
+  const crypto = nodeVerifyCrypto();
+  const fromTable = table === null ? [] : tableCertificates(table);
+  return [...fromTable, ...certificates].map((der) => {
+    const known = runSync(crypto, cache.certificate(der));
+    return 'malformed' in known
+      ? { malformed: known.malformed, sha256: known.fingerprint }
+      : certificateJson(known);
+  });
+}
+
+const CERTIFICATE_GUIDS: readonly string[] = [VCEK_GUID, VLEK_GUID, ASK_GUID, ARK_GUID];
+
+const tableCertificates = (table: Uint8Array): readonly Uint8Array[] =>
+  decodeCertificateTable(table)
+    .filter(({ guid }) => CERTIFICATE_GUIDS.includes(guid))
+    .flatMap(({ data }) => certificatesOf(data));
+
+function tableVerb(output: Output): Verb {
+  return defineCommand({
+    meta: { name: 'table', description: 'Show the entries of a certificate table (auxblob)' },
+    args: {
+      file: { type: 'positional', required: true, valueHint: 'FILE', description: 'Certificate table' },
+      ...JSON_ARG,
+    },
+    run: ({ args }) => {
+      const table = fileOption('FILE', args.file, MAX_FILE_BYTES);
+      const entries = decodeCertificateTable(table).map(({ guid, offset, length, data }) => ({
+        guid,
+        kind: CERT_GUIDS[guid] ?? 'unknown',
+        offset,
+        length,
+        starts: toHex(data.subarray(0, 8)),
+      }));
+      if (args.json === true) {
+        output.stdout(`${JSON.stringify({ size: table.length, entries }, null, 2)}\n`);
+        return EXIT_OK;
+      }
+      for (const { guid, kind, offset, length } of entries) {
+        output.stdout(`${guid}  ${kind.padEnd(19)}  ${length} bytes at ${offset}\n`);
+      }
+      return EXIT_OK;
+    },
+  });
+}

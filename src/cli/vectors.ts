@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `softsnp vectors`: the negative set as files, for other people's verifiers. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { defineCommand } from 'citty';
+import { REPORT_SIGNED_SIZE, REPORT_SIZE } from '../abi/attestation-report.ts';
+import { toHex } from '../lib/bytes.ts';
+import { EnvironmentError } from '../lib/errors.ts';
+import { errnoCode } from '../os/errno.ts';
+import { nodeCrypto, seededRandom } from '../os/node-crypto.ts';
+import { integerOption } from './options.ts';
+import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
+import { type VectorCase, vectorCases } from './vector-cases.ts';
+
+/** `softsnp vectors`, writing to `output`. */
+export function vectorsVerb(output: Output): Verb {
+  return defineCommand({
+    meta: {
+      name: 'vectors',
+      description: 'Write evidence that a verifier must refuse (and a little it must accept) with an index',
+    },
+    args: {
+      directory: { type: 'positional', required: true, valueHint: 'DIR', description: 'Folder to write to' },
+      seed: { type: 'string', valueHint: 'N', description: 'Seed of keys and salts', default: '1' },
+      'every-bit': {
+        type: 'boolean',
+        description: 'Also write the 9,472 single-bit changes and 1,184 truncations of one report',
+      },
+    },
+    run: ({ args }) => {
+      const seed = integerOption('seed', args.seed, 0, 0xffff_ffff);
+      const rows = writeVectors(args.directory, seed, args['every-bit'] === true);
+      output.stdout(`${rows} cases written to ${join(args.directory, 'index.json')}\n`);
+      return EXIT_OK;
+    },
+  });
+}
+
+export const vectorsCommand: Verb = vectorsVerb(processOutput);
+
+interface IndexRow {
+  readonly name: string;
+  readonly what: string;
+  readonly verdict: 'accept' | 'reject';
+  /** Findings of softsnp; other verifiers have other words. */
+  readonly codes: readonly string[];
+  readonly time: string;
+  readonly report: string;
+  readonly table?: string;
+  readonly certificates?: readonly string[];
+  readonly crls?: readonly string[];
+  readonly trusted_roots: readonly string[];
+  readonly crl_mode?: string;
+  readonly crl_minimum_number?: string;
+  readonly product?: string;
+}
+
+const ABOUT =
+  'Evidence under softsnp test roots, NOT AMD. Each case is wrong in the one respect that `what` names; verify ' +
+  'it at `time` with `trusted_roots` as the only roots. crl_mode require: no acceptance without a current list; ' +
+  'if-present: what a list says counts; skip: lists are not looked at.';
+
+/** Writes all cases; equal files (the authorities) are written once. */
+function writeVectors(directory: string, seed: number, everyBit: boolean): number {
+  const files = new Files(directory);
+  const rows: IndexRow[] = [];
+  let good: VectorCase | null = null;
+  for (const vector of vectorCases(nodeCrypto({ deterministic: true }), seededRandom(seed))) {
+    good ??= vector;
+    rows.push(indexRow(files, vector, vector.evidence.report, vector.name));
+  }
+  if (everyBit) {
+    for (const { name, what, report } of bitCases(good!.evidence.report)) {
+      rows.push({ ...indexRow(files, { ...good!, name, what }, report, name), verdict: 'reject', codes: [] });
+    }
+  }
+  files.write(
+    'index.json',
+    new TextEncoder().encode(`${JSON.stringify({ about: ABOUT, seed, cases: rows }, null, 1)}\n`),
+  );
+  return rows.length;
+}
+
+function indexRow(files: Files, vector: VectorCase, report: Uint8Array, name: string): IndexRow {
+  const { evidence, options, expected, what } = vector;
+  const shared = (kind: string, bytes: readonly Uint8Array[]): readonly string[] =>
+    bytes.map((data) => files.shared(kind, data));
+  return {
+    name,
+    what,
+    verdict: expected.length === 0 ? 'accept' : 'reject',
+    codes: expected,
+    time: new Date(options.atMs).toISOString(),
+    report: files.write(`${name}.report.bin`, report),
+    ...(evidence.table === undefined ? {} : { table: files.write(`${name}.table.bin`, evidence.table) }),
+    ...(evidence.certificates === undefined ? {} : { certificates: shared('der', evidence.certificates) }),
+    ...(evidence.crls === undefined ? {} : { crls: shared('crl', evidence.crls) }),
+    trusted_roots: shared('der', options.trust),
+    ...(options.crl === undefined ? {} : { crl_mode: options.crl }),
+    ...(options.crlMinimumNumber === undefined
+      ? {}
+      : { crl_minimum_number: String(options.crlMinimumNumber) }),
+    ...(options.product === undefined ? {} : { product: options.product }),
+  };
+}
+
+interface BitCase {
+  readonly name: string;
+  readonly what: string;
+  readonly report: Uint8Array;
+}
+
+function* bitCases(good: Uint8Array): Generator<BitCase> {
+  for (let bit = 0; bit < 8 * REPORT_SIZE; bit++) {
+    const report = good.slice();
+    report[bit >> 3]! ^= 1 << (bit & 7);
+    const part = bit >> 3 < REPORT_SIGNED_SIZE ? 'signed' : 'unsigned';
+    yield {
+      name: `bits/${String(bit).padStart(4, '0')}`,
+      what: `Bit ${bit}, in the ${part} part, is flipped.`,
+      report,
+    };
+  }
+  for (let length = 0; length < REPORT_SIZE; length++) {
+    yield {
+      name: `lengths/${String(length).padStart(4, '0')}`,
+      what: `Only the first ${length} bytes.`,
+      report: good.subarray(0, length),
+    };
+  }
+}
+
+/** Writes files below one folder. */
+class Files {
+  readonly #directory: string;
+  readonly #shared = new Map<string, string>();
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  write(name: string, data: Uint8Array): string {
+    const path = join(this.#directory, name);
+    try {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, data);
+    } catch (error) {
+      throw new EnvironmentError('FILE_UNREADABLE', `cannot write: ${errnoCode(error)}`, {
+        where: path,
+        cause: error,
+      });
+    }
+    return name;
+  }
+
+  /** A file named by its contents. */
+  shared(extension: string, data: Uint8Array): string {
+    const name = `shared/${toHex(nodeCrypto({ deterministic: true }).sha256(data)).slice(0, 16)}.${extension}`;
+    const known = this.#shared.get(name);
+    if (known !== undefined) {
+      return known;
+    }
+    this.#shared.set(name, name);
+    return this.write(name, data);
+  }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Verdicts for people and for programs. */
+import { decodeTcb, formatTcb } from '../abi/tcb-version.ts';
+import { isZero, toHex } from '../lib/bytes.ts';
+import type { KnownCertificate } from '../verify/cache.ts';
+import type { CertificatesResult } from '../verify/certificates.ts';
+import type { Finding } from '../verify/findings.ts';
+import { certificateLabel } from '../verify/profile.ts';
+import { exitCodeOf, type VerifyResult } from '../verify/verify.ts';
+import type { Explanation } from '../verify/why.ts';
+
+/** Wire values as JSON: bytes in hexadecimal, 64-bit words as 0x text. */
+export function jsonValue(value: unknown): unknown {
+  if (value instanceof Uint8Array) {
+    return toHex(value);
+  }
+  if (typeof value === 'bigint') {
+    return `0x${value.toString(16)}`;
+  }
+  if (Array.isArray(value)) {
+    return value.map(jsonValue);
+  }
+  return typeof value === 'object' && value !== null
+    ? Object.fromEntries(Object.entries(value).map(([key, item]) => [key, jsonValue(item)]))
+    : value;
+}
+
+/** A certificate in a few fields. */
+export function certificateJson(known: KnownCertificate): Record<string, unknown> {
+  const { certificate, fingerprint, role, endorsement } = known;
+  return {
+    kind: role?.kind ?? null,
+    product: role?.product ?? null,
+    subject: certificate.subject.text,
+    issuer: certificate.issuer.text,
+    serial: certificate.serial,
+    not_before: new Date(certificate.notBeforeMs).toISOString(),
+    not_after: new Date(certificate.notAfterMs).toISOString(),
+    sha256: fingerprint,
+    ...(endorsement === null
+      ? {}
+      : {
+          product_name: endorsement.productName,
+          tcb: endorsement.tcb,
+          hwid: endorsement.hwId === null ? null : toHex(endorsement.hwId),
+          csp_id: endorsement.cspId,
+        }),
+  };
+}
+
+/** The whole verdict as one JSON object. */
+export function verdictJson(result: VerifyResult, why: readonly Explanation[]): Record<string, unknown> {
+  const { leaf, intermediate, root, isAmd, crl } = result.chain;
+  return {
+    ok: result.ok,
+    exit_code: exitCodeOf(result),
+    identity: result.identity,
+    product: result.product,
+    steps: result.steps.map(({ name, ok, notRun }) => ({ name, ok, not_run: notRun })),
+    findings: result.findings,
+    why,
+    chain: {
+      is_amd: isAmd,
+      certificates: [leaf, intermediate, root].flatMap((known) =>
+        known === null ? [] : [certificateJson(known)],
+      ),
+      crl: crl === null ? null : jsonValue(crl),
+    },
+    report: jsonValue(result.report),
+  };
+}
+
+/** The verdict in lines. */
+export function verdictText(result: VerifyResult, why: readonly Explanation[]): string {
+  const lines = [
+    result.ok ? 'ACCEPTED' : 'REFUSED',
+    ...summary(result),
+    ...result.steps.flatMap(({ name, ok, notRun, findings }) => [
+      `${ok ? 'ok  ' : notRun === null ? 'FAIL' : '-   '}  ${name}${notRun === null ? '' : `  (not run: ${notRun})`}`,
+      ...findings.flatMap(findingLines),
+    ]),
+    ...why.flatMap(({ code, cause, because, cure }) => [
+      `why   ${cause} [${code}]`,
+      `      ${because}`,
+      `      -> ${cure}`,
+    ]),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** The verdict on a set of certificates as one JSON object. */
+export function chainsJson(result: CertificatesResult): Record<string, unknown> {
+  return {
+    ok: result.ok,
+    exit_code: exitCodeOf(result),
+    chains: result.chains.map(({ leaf, intermediate, root, ok }) => ({
+      ok,
+      certificates: [leaf, intermediate, root].flatMap((known) =>
+        known === null ? [] : [certificateJson(known)],
+      ),
+    })),
+    findings: result.findings,
+  };
+}
+
+/** The verdict on a set of certificates in lines. */
+export function chainsText(result: CertificatesResult): string {
+  const chains = result.chains.flatMap(({ leaf, intermediate, root, ok, findings }) => [
+    `${ok ? 'ok  ' : 'FAIL'}  ${pathText(root, intermediate, leaf)}`,
+    ...findings.flatMap(findingLines),
+  ]);
+  const others = result.findings.filter(
+    (found) => !result.chains.some(({ findings }) => findings.includes(found)),
+  );
+  return `${[result.ok ? 'ACCEPTED' : 'REFUSED', ...chains, ...others.flatMap(findingLines)].join('\n')}\n`;
+}
+
+const pathText = (...path: readonly (KnownCertificate | null)[]): string =>
+  path
+    .flatMap((known) => (known === null || known.role === null ? [] : [certificateLabel(known.role)]))
+    .join(' > ');
+
+function summary({ report, product, chain, identity }: VerifyResult): string[] {
+  const lines: string[] = [];
+  if (report !== null) {
+    const tcb =
+      product === null
+        ? `0x${report.reported_tcb.toString(16)}`
+        : formatTcb(decodeTcb(report.reported_tcb, product), product);
+    const chip = isZero(report.chip_id) ? 'not named' : `${toHex(report.chip_id.subarray(0, 8))}…`;
+    lines.push(
+      `report   version ${report.version}, ${product ?? 'product unknown'}, VMPL ${report.vmpl}, REPORTED_TCB ${tcb}, chip ${chip}`,
+      `         measurement ${toHex(report.measurement)}`,
+      `         identity ${identity}`,
+    );
+  }
+  const path = pathText(chain.root, chain.intermediate, chain.leaf);
+  if (path !== '') {
+    const root = chain.root === null ? '' : chain.isAmd ? ' (AMD)' : ' (NOT AMD)';
+    lines.push(`chain    ${path}${root}`);
+  }
+  return lines;
+}
+
+function findingLines({ severity, code, where, message, expected, actual, action }: Finding): string[] {
+  const values = [
+    ...(expected === null ? [] : [`expected ${expected}`]),
+    ...(actual === null ? [] : [`found ${actual}`]),
+  ];
+  return [
+    `      ${severity.toUpperCase()} ${code} at ${where}: ${message}`,
+    ...(values.length === 0 ? [] : [`        ${values.join('; ')}`]),
+    ...(severity === 'info' ? [] : [`        -> ${action}`]),
+  ];
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Evidence as people have it: the report in binary, as text, inside what delivers it; certificates in
+ * PEM, DER or a table. `verifyEvidence` takes bytes and guesses nothing; what guessing there is, is here,
+ * and says what it took the input for.
+ */
+import { REPORT_SIZE, REPORT_VERSIONS } from '../abi/attestation-report.ts';
+import { fromPem, isOneDerSequence } from '../certs/pem.ts';
+import { readCertificateTable } from '../certs/table.ts';
+import { equalBytes, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
+import { InputError } from '../lib/errors.ts';
+import { decodeDer } from './der.ts';
+
+/** Larger than any evidence: an Azure HCL report has 2600 bytes, four pages of table in base64 22,000. */
+const MAX_INPUT_BYTES = 1 << 20;
+
+export interface ReportInput {
+  readonly report: Uint8Array;
+  /** What the input was taken for, innermost last: base64, configfs-tsm JSON ... */
+  readonly forms: readonly string[];
+  /** Certificate table that came along, or null. */
+  readonly table: Uint8Array | null;
+}
+
+/** MSG_REPORT_RSP: status, size and 24 reserved bytes before the report. */
+const RESPONSE_HEADER_SIZE = 0x20;
+/** Azure's HCL report: a header of 32 bytes that begins with these. */
+const HCL_MAGIC = utf8('HCLA');
+
+/**
+ * Finds the report in whatever it came in.
+ *
+ * Shape    binary; hexadecimal or base64 text; JSON with outblob and auxblob, as go-configfs-tsm writes it;
+ *          MSG_REPORT_RSP; Azure's HCL report; report and certificate table one after the other
+ * Returns  bytes that are none of these as they are: the verifier says what is wrong with them
+ * Errors   REPORT_INPUT_INVALID for a response that carries an error instead of a report
+ */
+export function readReportInput(input: Uint8Array): ReportInput {
+  const found = unwrap(input, []);
+  return found ?? { report: input, forms: [], table: null };
+}
+
+function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null {
+  // Two layers of text around one of binary is as deep as tools go.
+  if (input.length > MAX_INPUT_BYTES || forms.length > 3) {
+    return null;
+  }
+  if (input.length === REPORT_SIZE) {
+    return { report: input, forms, table: null };
+  }
+  if (equalBytes(input.subarray(0, 4), HCL_MAGIC) && input.length >= RESPONSE_HEADER_SIZE + REPORT_SIZE) {
+    return { report: reportAt(input), forms: [...forms, 'Azure HCL report'], table: null };
+  }
+  if (isResponse(input)) {
+    return unwrapResponse(input, forms);
+  }
+  if (startsLikeReport(input) && input.length > REPORT_SIZE) {
+    const table = input.subarray(REPORT_SIZE);
+    const reading = readCertificateTable(table);
+    if ('entries' in reading) {
+      return {
+        report: input.slice(0, REPORT_SIZE),
+        forms: [...forms, 'report and table'],
+        table: table.slice(),
+      };
+    }
+    return null;
+  }
+  const text = textOf(input);
+  return text === null ? null : unwrapText(text, forms);
+}
+
+const reportAt = (input: Uint8Array): Uint8Array =>
+  input.slice(RESPONSE_HEADER_SIZE, RESPONSE_HEADER_SIZE + REPORT_SIZE);
+
+const startsLikeReport = (input: Uint8Array): boolean =>
+  input.length >= 4 && REPORT_VERSIONS.some((version) => version === readU32(input, 0));
+
+function isResponse(input: Uint8Array): boolean {
+  return (
+    input.length >= RESPONSE_HEADER_SIZE &&
+    isZero(input.subarray(8, RESPONSE_HEADER_SIZE)) &&
+    (readU32(input, 4) === REPORT_SIZE
+      ? input.length >= RESPONSE_HEADER_SIZE + REPORT_SIZE
+      : readU32(input, 4) === 0 && [0x16, 0x27].includes(readU32(input, 0)))
+  );
+}
+
+function unwrapResponse(input: Uint8Array, forms: readonly string[]): ReportInput {
+  const status = readU32(input, 0);
+  if (status !== 0) {
+    const why = status === 0x16 ? 'invalid parameters (a VMPL below the guest’s own?)' : 'no such key';
+    throw new InputError(
+      'REPORT_INPUT_INVALID',
+      `the firmware answered status 0x${status.toString(16)}: ${why}`,
+      {
+        where: 'MSG_REPORT_RSP.status',
+      },
+    );
+  }
+  return { report: reportAt(input), forms: [...forms, 'MSG_REPORT_RSP'], table: null };
+}
+
+/** The characters of a text, or null when there are bytes in it that no text form has. */
+function textOf(input: Uint8Array): string | null {
+  const isText = input.every(
+    (byte) => byte === 9 || byte === 10 || byte === 13 || (byte >= 0x20 && byte < 0x7f),
+  );
+  return isText && input.length > 0 ? new TextDecoder().decode(input).trim() : null;
+}
+
+function unwrapText(text: string, forms: readonly string[]): ReportInput | null {
+  if (text.startsWith('{')) {
+    return unwrapJson(text, forms);
+  }
+  const compact = text.replace(/\s+/g, '');
+  if (/^(0x)?([0-9a-fA-F]{2})+$/.test(compact)) {
+    return unwrap(fromHex(compact), [...forms, 'hexadecimal']);
+  }
+  const bytes = base64Bytes(compact);
+  return bytes === null ? null : unwrap(bytes, [...forms, 'base64']);
+}
+
+function unwrapJson(text: string, forms: readonly string[]): ReportInput | null {
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  const { outblob, auxblob } = document as Readonly<Record<string, unknown>>;
+  const outer = typeof outblob === 'string' ? base64Bytes(outblob) : null;
+  const report = outer === null ? null : unwrap(outer, [...forms, 'configfs-tsm JSON']);
+  const table = typeof auxblob === 'string' && auxblob !== '' ? base64Bytes(auxblob) : null;
+  return report === null ? null : { ...report, table: table ?? report.table };
+}
+
+/** Bytes of base64 in either alphabet, with or without padding; null when it is none. */
+function base64Bytes(text: string): Uint8Array | null {
+  if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) {
+    return null;
+  }
+  try {
+    const standard = text.replaceAll('-', '+').replaceAll('_', '/').replace(/=+$/, '');
+    return Uint8Array.from(atob(standard), (char) => char.charCodeAt(0));
+  } catch {
+    return null;
+  }
+}
+
+export interface CertificateInput {
+  readonly certificates: readonly Uint8Array[];
+  readonly crls: readonly Uint8Array[];
+  /** The input, when it is a certificate table. */
+  readonly table: Uint8Array | null;
+  readonly form: 'DER' | 'PEM' | 'table' | 'base64' | 'unknown';
+}
+
+/**
+ * Finds the certificates and revocation lists in a file.
+ *
+ * Returns  a file that is nothing of the kind as one certificate: the verifier says what is wrong with it
+ */
+export function readCertificateInput(input: Uint8Array): CertificateInput {
+  const none = { certificates: [], crls: [], table: null } as const;
+  if (input.length <= MAX_INPUT_BYTES) {
+    if (isOneDerSequence(input)) {
+      return isRevocationList(input)
+        ? { ...none, crls: [input], form: 'DER' }
+        : { ...none, certificates: [input], form: 'DER' };
+    }
+    const text = textOf(input);
+    if (text?.includes('-----BEGIN ') === true) {
+      return readPem(input, text);
+    }
+    const bytes = text === null ? null : base64Bytes(text.replace(/\s+/g, ''));
+    if (bytes !== null && isOneDerSequence(bytes)) {
+      return { ...readCertificateInput(bytes), form: 'base64' };
+    }
+    if ('entries' in readCertificateTable(input)) {
+      return { ...none, table: input, form: 'table' };
+    }
+  }
+  return { ...none, certificates: [input], form: 'unknown' };
+}
+
+function readPem(input: Uint8Array, text: string): CertificateInput {
+  try {
+    const certificates = fromPem(text);
+    const crls = fromPem(text, 'X509 CRL');
+    if (certificates.length + crls.length > 0) {
+      return { certificates, crls, table: null, form: 'PEM' };
+    }
+  } catch (error) {
+    if (!(error instanceof InputError)) {
+      throw error;
+    }
+  }
+  return { certificates: [input], crls: [], table: null, form: 'unknown' };
+}
+
+/** A TBSCertList begins with a version of its own and has no [0] before it; a TBSCertificate begins with [0]. */
+function isRevocationList(der: Uint8Array): boolean {
+  try {
+    const root = decodeDer(der, { what: 'file', maxBytes: MAX_INPUT_BYTES, maxNodes: 1 << 16 });
+    const [version, algorithm] = root.children[0]?.children ?? [];
+    // A version 1 certificate has a serial number and then the algorithm, too; its third child is a name.
+    return version?.tag === 0x02 && algorithm?.tag === 0x30 && version.end - version.body === 1;
+  } catch {
+    return false;
+  }
+}
