@@ -18,7 +18,8 @@ for (const bench of benches) {
     results[name] = result;
     if (!json) {
       const { value, unit, ratio_to, floor, ceiling, note } = result;
-      const bound = floor === undefined ? (ceiling === undefined ? '' : `at most ${ceiling}`) : `at least ${floor}`;
+      const bound =
+        floor === undefined ? (ceiling === undefined ? '' : `at most ${ceiling}`) : `at least ${floor}`;
       const shown = value === null ? 'not measured' : Number(value.toPrecision(4));
       process.stdout.write(
         `${name.padEnd(28)} ${String(shown).padStart(12)} ${unit.padEnd(10)} ${bound.padEnd(18)} ${ratio_to ?? ''}${note ? ` (${note})` : ''}\n`,
