@@ -129,7 +129,7 @@ const hex = (n: number): string => `0x${n.toString(16).toUpperCase().padStart(2,
 
 type Bits<B extends BitFields> = { readonly [K in keyof B]: number };
 
-interface BitsCodec<T> extends Codec<T> {
+export interface BitsCodec<T> extends Codec<T> {
   readonly bits: BitFields;
   /** Word with every reserved-one bit and no other. */
   readonly reservedOnes: bigint;
