@@ -295,7 +295,7 @@ describe('SNP_LAUNCH_START', () => {
     ['CIPHERTEXT_HIDING_DRAM without it', 0x30000n | (1n << 24n), SevRet.SEV_RET_POLICY_FAILURE],
     ['PAGE_SWAP_DISABLE', 0x30000n | (1n << 25n), SevRet.SEV_RET_SUCCESS],
     ['DEBUG and MIGRATE_MA', 0xf0000n, SevRet.SEV_RET_SUCCESS],
-  ])('takes %s (%#x) as the platform demands', (_, policy, status) => {
+  ])('takes %s as the platform demands', (_, policy, status) => {
     expect(start(TestHost.up('Milan', { reportVersion: 3 }), { policy })).toBe(status);
   });
 

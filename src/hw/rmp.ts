@@ -217,11 +217,12 @@ export class Rmp {
     return ((this.words[this.base + 1]! >>> 19) & 0x3ff) as Asid;
   }
 
-  /** Guest frame of this page, also inside a 2 MiB entry. */
+  /** Guest frame of this page, also inside a 2 MiB entry of a guest; 0 for pages of firmware. */
   gfnOf(pfn: Pfn): Gfn {
     this.seek(pfn);
-    const gfn = entryGfn(this.words[this.base]!, this.words[this.base + 1]!);
-    return ((this.words[this.base]! & ENTRY_2M) === 0 ? gfn : gfn + (pfn & (PAGES_PER_2M - 1))) as Gfn;
+    const word0 = this.words[this.base]!;
+    const word1 = this.words[this.base + 1]!;
+    return (entryGfn(word0, word1) + (countsFrames(word0, word1) ? pfn & (PAGES_PER_2M - 1) : 0)) as Gfn;
   }
 
   permsOf(pfn: Pfn, vmpl: Vmpl): number {
@@ -276,7 +277,7 @@ export class Rmp {
       const word1 = block.whole[at + 1]!;
       const word2 = block.whole[at + 2]!;
       // A 2 MiB entry's frame number ends in nine zero bits, so adding an index never carries out of word 0.
-      const step = (word0 & ENTRY_2M) === 0 ? 0 : 1 << 12;
+      const step = countsFrames(word0, word1) ? 1 << 12 : 0;
       const first = word0 & ~ENTRY_2M;
       for (let i = 0; i < PAGES_PER_2M; i++) {
         table[i * WORDS] = first + i * step;
@@ -300,6 +301,11 @@ export function entryWord0(flags: number, gfn: number): number {
 /** Second word: the high 19 bits of the guest frame, the ASID, the VMSA and validated bits. */
 export function entryWord1(gfn: number, asid: number, flags: number): number {
   return (gfn / 0x100000) | 0 | (asid << 19) | flags;
+}
+
+/** Whether the pages under one entry have guest frames of their own: a 2 MiB entry of a guest. */
+function countsFrames(word0: number, word1: number): boolean {
+  return (word0 & ENTRY_2M) !== 0 && ((word1 >>> 19) & 0x3ff) !== 0;
 }
 
 function entryGfn(word0: number, word1: number): number {
