@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { TestHost } from '../../test/firmware/test-host.ts';
+import { type TestGuest, TestHost } from '../../test/firmware/test-host.ts';
+import { GUEST_BUFFERS, platformBuffer } from '../../test/firmware/valid-buffers.ts';
 import { SEV_RET_TABLE } from '../abi/sev-status.ts';
 import { SevCmd, type SevCmdName } from '../abi/snp-commands.ts';
 import { asid, type Spa, spaOf } from '../lib/addresses.ts';
-import { writeU64 } from '../lib/bytes.ts';
-import { STATUSES_NEVER_RETURNED } from './states.ts';
+import { readU32, writeU64 } from '../lib/bytes.ts';
+import { GUEST_TRANSITIONS, type GuestCmdName, STATUSES_NEVER_RETURNED } from './states.ts';
 
 const RETURNED = new Set<number>(
   SEV_RET_TABLE.filter((row) => !(row.name in STATUSES_NEVER_RETURNED)).map((row) => row.value),
@@ -14,16 +15,22 @@ const RETURNED = new Set<number>(
 const COMMANDS = Object.keys(SevCmd) as SevCmdName[];
 const NUM_RUNS = Number(process.env['FC_NUM_RUNS'] ?? 60);
 
-/** Hosts in each state, with the addresses that a command could name. */
-const WORLDS: Record<string, () => { host: TestHost; addresses: readonly bigint[] }> = {
+/** A host in some state, with the addresses and guests that a command could name. */
+interface World {
+  readonly host: TestHost;
+  readonly addresses: readonly bigint[];
+  readonly guests: readonly TestGuest[];
+}
+
+const WORLDS: Record<string, () => World> = {
   'platform UNINIT': () => {
     const host = new TestHost('Turin');
-    return { host, addresses: [spaOf(host.alloc()), 0n] };
+    return { host, addresses: [spaOf(host.alloc()), 0n], guests: [] };
   },
   'legacy SEV INIT': () => {
     const host = TestHost.up('Turin');
     host.issue('SEV_CMD_INIT', new Uint8Array(20));
-    return { host, addresses: [spaOf(host.alloc()), spaOf(host.firmwarePage())] };
+    return { host, addresses: [spaOf(host.alloc()), spaOf(host.firmwarePage())], guests: [] };
   },
   'guests in every state': () => {
     const host = TestHost.up('Turin');
@@ -31,6 +38,7 @@ const WORLDS: Record<string, () => { host: TestHost; addresses: readonly bigint[
     const running = host.running({ policy: 0xb0000n });
     return {
       host,
+      guests: [launching, running],
       addresses: [
         host.gctx(),
         launching.gctx,
@@ -49,7 +57,14 @@ const WORLDS: Record<string, () => { host: TestHost; addresses: readonly bigint[
 
 describe.each(Object.entries(WORLDS))('with %s', (_, world) => {
   it.each(COMMANDS)('%s answers any buffer with a status of the table', (command) => {
-    let { host, addresses } = world();
+    let { host, addresses, guests } = world();
+    const valid = (choice: number): Uint8Array => {
+      const guest = guests[choice % Math.max(guests.length, 1)];
+      if (command in GUEST_TRANSITIONS) {
+        return guest === undefined ? new Uint8Array(64) : GUEST_BUFFERS[command as GuestCmdName](host, guest);
+      }
+      return platformBuffer(host, command, guests.length === 0 ? 'UNINIT' : 'INIT');
+    };
     const buffer = fc.uint8Array({ minLength: 64, maxLength: 64 });
     // Addresses at the places where most buffers have them, and the rest random or zero.
     const shaped = fc
@@ -70,11 +85,21 @@ describe.each(Object.entries(WORLDS))('with %s', (_, world) => {
         }
         return out;
       });
+    const mutated = fc
+      .tuple(fc.nat(), fc.array(fc.tuple(fc.nat(), fc.nat(7)), { maxLength: 3 }))
+      .map(([choice, flips]) => () => {
+        const out = valid(choice).slice();
+        for (const [at, bit] of flips) {
+          out[at % out.length]! ^= 1 << bit;
+        }
+        return out;
+      });
     fc.assert(
       fc.property(
         fc.oneof(
           buffer.map((b) => () => b),
           shaped,
+          mutated,
         ),
         (make) => {
           const bytes = make(addresses);
@@ -84,7 +109,7 @@ describe.each(Object.entries(WORLDS))('with %s', (_, world) => {
           }
           // A command that went through may have ended the world.
           if (status === 0) {
-            ({ host, addresses } = world());
+            ({ host, addresses, guests } = world());
           }
         },
       ),
@@ -130,5 +155,30 @@ describe('a hostile guest', () => {
       { numRuns: 10 * NUM_RUNS },
     );
     expect(host.report(guest).status).toBe(0);
+  });
+
+  it('that holds its keys gets a sealed answer to any payload of a message’s size', () => {
+    const host = TestHost.up('Turin');
+    const guest = host.running();
+    const sizes: Readonly<Record<number, number>> = { 1: 16 + 48 * 2, 3: 0x20, 5: 0x60, 17: 128, 9: 40 };
+    const request = fc.record({
+      type: fc.constantFrom(...Object.keys(sizes).map(Number)),
+      noise: fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 6 }),
+      random: fc.option(fc.uint8Array({ minLength: 128, maxLength: 128 })),
+      vmpck: fc.integer({ min: 0, max: 3 }),
+    });
+    fc.assert(
+      fc.property(request, ({ type, noise, random, vmpck }) => {
+        const payload = new Uint8Array(sizes[type]!);
+        payload.set((random ?? new Uint8Array(128)).subarray(0, payload.length));
+        for (const [at, value] of noise) {
+          payload[at % payload.length] = value;
+        }
+        const { status, payload: answer } = host.request(guest, type, payload, { vmpck });
+        expect(status).toBe(0);
+        expect([0, 0x15, 0x16, 0x27]).toContain(readU32(answer!, 0));
+      }),
+      { numRuns: 5 * NUM_RUNS },
+    );
   });
 });
