@@ -8,6 +8,7 @@ import { Errno } from '../abi/errno.ts';
 import { SEV_RET_NO_FW_CALL, SevRet } from '../abi/sev-status.ts';
 import {
   SevCmd,
+  SevDataInit,
   SevDataSnpFeatureInfo,
   SevDataSnpInitEx,
   SevDataSnpPageReclaim,
@@ -16,7 +17,7 @@ import {
   SevUserDataSnpStatus,
   SnpFeatureInfoOut,
 } from '../abi/snp-commands.ts';
-import { type Pfn, pfn, type Spa, spaOf } from '../lib/addresses.ts';
+import { PAGE_SIZE, PAGES_PER_2M, type Pfn, pfn, type Spa, spaOf } from '../lib/addresses.ts';
 import { invariant } from '../lib/errors.ts';
 import type { HostFrames } from './host-frames.ts';
 
@@ -25,10 +26,10 @@ export interface PspMailbox {
   command(id: number, bufferAt: Spa): number | 'timeout';
 }
 
-/** `errno` is 0 or negative; `status` is what the driver reports as psp_ret. */
+/** `errno` is 0 or negative; `status` is what the driver stores as psp_ret, null where it stores nothing. */
 export interface PspResult {
   readonly errno: number;
-  readonly status: number;
+  readonly status: number | null;
 }
 
 /** A structure the firmware wrote; null when the command failed. */
@@ -39,14 +40,14 @@ export interface PspStructure {
 
 const SUCCESS: PspResult = { errno: 0, status: SevRet.SEV_RET_SUCCESS };
 
-/** An error of the driver itself; the status it reports then is 0. */
-const driverError = (errno: number): PspResult => ({ errno: -errno, status: SevRet.SEV_RET_SUCCESS });
+/** The driver refused before it gave the command. */
+const driverError = (errno: number): PspResult => ({ errno: -errno, status: null });
 
 /** Oldest SNP API the driver initialises: 1.51. */
 const MIN_API = 0x0133;
 
-/** struct sev_data_init: flags, reserved, tmr_address, tmr_len; no trusted memory region is given. */
-const SEV_DATA_INIT_SIZE = 20;
+/** Trusted memory region of SEV-ES: 2 MiB, aligned to that. */
+const TMR_PAGES = PAGES_PER_2M;
 
 const INIT_WITH_RMP = {
   flags: { init_rmp: 1, list_paddr_en: 0, rapl_dis: 0, ciphertext_hiding_en: 0, tio_en: 0 },
@@ -61,6 +62,7 @@ export class Ccp {
   #dead = false;
   #snpInitialized = false;
   #sevInitialized = false;
+  #tmr: Pfn | null = null;
   #snpStatus: SevUserDataSnpStatus | null = null;
   #featureInfo: SnpFeatureInfoOut | null = null;
 
@@ -127,7 +129,7 @@ export class Ccp {
     const status = mailbox.command(cmd, spaOf(page));
     if (status === 'timeout') {
       this.#dead = true;
-      return driverError(Errno.ETIMEDOUT);
+      return { errno: -Errno.ETIMEDOUT, status: SevRet.SEV_RET_SUCCESS };
     }
     if (handOver && !this.reclaim(page)) {
       return driverError(Errno.EFAULT);
@@ -139,8 +141,8 @@ export class Ccp {
   }
 
   /** Frames the firmware may write to; null when there are none. */
-  allocFirmwarePages(count: number): Pfn | null {
-    const first = this.#frames.alloc(count);
+  allocFirmwarePages(count: number, align = 1): Pfn | null {
+    const first = this.#frames.alloc(count, align);
     if (first === null) {
       return null;
     }
@@ -193,13 +195,23 @@ export class Ccp {
       }
     }
     if (!this.#sevInitialized && this.#featureInfo?.ebx.sev_legacy !== 0) {
-      const result = this.issue(SevCmd.SEV_CMD_INIT, new Uint8Array(SEV_DATA_INIT_SIZE));
+      const result = this.#sevInit();
       if (result.errno !== 0) {
         return result;
       }
       this.#sevInitialized = true;
     }
     return SUCCESS;
+  }
+
+  #sevInit(): PspResult {
+    this.#tmr ??= this.allocFirmwarePages(TMR_PAGES, TMR_PAGES);
+    const region = this.#tmr;
+    const options =
+      region === null
+        ? {}
+        : { flags: { sev_es: 1 }, tmr_address: spaOf(region), tmr_len: TMR_PAGES * PAGE_SIZE };
+    return this.issue(SevCmd.SEV_CMD_INIT, SevDataInit.encode(options));
   }
 
   #snpInit(): PspResult {
@@ -228,10 +240,27 @@ export class Ccp {
     return this.issue(SevCmd.SEV_CMD_SNP_DF_FLUSH);
   }
 
-  /** SNP_SHUTDOWN_EX, as the driver does it when it is unloaded. */
+  /** Legacy SHUTDOWN; the next user of legacy SEV initialises it again. */
+  legacyShutdown(): PspResult {
+    const result = this.issue(SevCmd.SEV_CMD_SHUTDOWN);
+    if (result.errno === 0) {
+      this.#sevInitialized = false;
+    }
+    return result;
+  }
+
+  /** Legacy SHUTDOWN and SNP_SHUTDOWN_EX, as the driver does it when it is unloaded. */
   platformShutdown(): PspResult {
+    const legacy = this.#sevInitialized ? this.legacyShutdown() : SUCCESS;
+    if (legacy.errno !== 0) {
+      return legacy;
+    }
     if (!this.#snpInitialized) {
       return SUCCESS;
+    }
+    if (this.#tmr !== null) {
+      this.freeFirmwarePages(this.#tmr, TMR_PAGES);
+      this.#tmr = null;
     }
     this.#frames.hw.wbinvd();
     let result = this.#shutdownEx();
@@ -241,7 +270,6 @@ export class Ccp {
     }
     if (result.errno === 0) {
       this.#snpInitialized = false;
-      this.#sevInitialized = false;
     }
     return result;
   }
@@ -273,19 +301,30 @@ export class Ccp {
     return bytes === null ? null : SnpFeatureInfoOut.decodeLoose(bytes);
   }
 
-  /** Lends the firmware a page and reads what it wrote there. */
+  /** Pages for the output of a command: the firmware's own once SNP is up. Null when there are none. */
+  allocOutputPages(count: number): Pfn | null {
+    return this.#snpInitialized ? this.allocFirmwarePages(count) : this.#frames.alloc(count);
+  }
+
+  /** What is in output pages, which are freed; null when they cannot be had back. */
+  takeOutputPages(first: Pfn, count: number, size: number): Uint8Array | null {
+    for (let i = 0; this.#snpInitialized && i < count; i++) {
+      if (!this.reclaim(pfn(first + i))) {
+        return null;
+      }
+    }
+    const bytes = this.#frames.read(first, 0, size);
+    this.#frames.free(first, count);
+    return bytes;
+  }
+
   #readStructure(size: number, command: (paddr: Spa) => PspResult): PspStructure {
-    const lent = this.#snpInitialized;
-    const page = lent ? this.allocFirmwarePages(1) : this.#frames.alloc(1);
+    const page = this.allocOutputPages(1);
     if (page === null) {
       return { result: driverError(Errno.ENOMEM), bytes: null };
     }
     const result = command(spaOf(page));
-    const reclaimed = !lent || this.reclaim(page);
-    const bytes = result.errno === 0 ? this.#frames.read(page, 0, size) : null;
-    if (reclaimed) {
-      this.#frames.free(page, 1);
-    }
-    return { result, bytes };
+    const bytes = this.takeOutputPages(page, 1, size);
+    return { result, bytes: result.errno === 0 ? bytes : null };
   }
 }

@@ -7,6 +7,7 @@ import { PAGE_SIZE, PAGES_PER_2M, pfn } from '../lib/addresses.ts';
 import { GuestMemfd } from './guest-memfd.ts';
 import type { HostFrames } from './host-frames.ts';
 import type { HostProcess } from './host-process.ts';
+import { USER_MEM_SLOTS } from './limits.ts';
 import { PageBitmap } from './page-bitmap.ts';
 import { TASK_SIZE, type UserMemory } from './user-memory.ts';
 import type { Vm } from './vm.ts';
@@ -23,8 +24,6 @@ export interface MemorySlot {
   readonly gmemPage: number;
 }
 
-/** KVM_USER_MEM_SLOTS: what KVM_CAP_NR_MEMSLOTS says. */
-export const USER_MEM_SLOTS = 32764;
 /** KVM_MEM_MAX_NR_PAGES. */
 const MAX_SLOT_PAGES = 2 ** 31 - 1;
 const TWO_64 = 1n << 64n;
@@ -287,7 +286,5 @@ function changeRefused(old: MemorySlot, slot: MemorySlot): number {
 }
 
 function overlap(a: MemorySlot, b: MemorySlot): boolean {
-  return (
-    a.id >>> 16 === b.id >>> 16 && a.baseGfn < b.baseGfn + b.npages && b.baseGfn < a.baseGfn + a.npages
-  );
+  return a.id >>> 16 === b.id >>> 16 && a.baseGfn < b.baseGfn + b.npages && b.baseGfn < a.baseGfn + a.npages;
 }

@@ -1,93 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The host's Linux kernel as far as SNP needs it: processes, the ccp driver and KVM. */
-import type { SecureProcessor } from '../firmware/secure-processor.ts';
+import { SVM_SEV_FEAT_DEBUG_SWAP } from '../abi/vmsa.ts';
 import type { Hardware } from '../hw/hardware.ts';
-import type { Uaddr } from '../lib/addresses.ts';
 import type { Clock } from '../lib/clock.ts';
-import { BugError } from '../lib/errors.ts';
-import type { EngineFactory, KvmEvents, RunOutcome } from './contract.ts';
+import { AsidPools, DEFAULT_CPU, type HostCpu } from './asids.ts';
+import { Ccp, type PspMailbox, type PspResult } from './ccp.ts';
+import type { EngineFactory, KvmEvents } from './contract.ts';
+import { HostFrames } from './host-frames.ts';
+import { HostProcess } from './host-process.ts';
+import type { KernelServices } from './services.ts';
+import { type KernelGeneration, KVM_2026_CERTS_V7 } from './uapi/generation.ts';
+
+export { HostProcess };
+
+/** Operations a guest makes before the next vCPU gets a turn. */
+const DEFAULT_SLICE_OPS = 100_000;
 
 export interface HostKernelOptions {
   readonly hw: Hardware;
-  readonly psp: SecureProcessor;
+  /** A SecureProcessor; null on a host whose processor has none. */
+  readonly psp: PspMailbox | null;
   readonly clock: Clock;
   readonly engines: EngineFactory;
   readonly onEvent?: KvmEvents;
+  /** What CPUID says about ASIDs. */
+  readonly cpu?: HostCpu;
+  readonly generation?: KernelGeneration;
+  /** kvm_amd.debug_swap: VMs may ask for the DebugSwap feature. */
+  readonly debugSwap?: boolean;
+  /** ccp.psp_init_on_probe: SNP comes up with the kernel, not with the first VM. */
+  readonly initOnProbe?: boolean;
+  /** Guest operations in one call of KVM_RUN before it answers `blocked` with a time that has come. */
+  readonly sliceOps?: number;
 }
 
 /**
  * One booted host kernel.
  *
- * A VM has an in-kernel LAPIC (APs start UNINITIALIZED, HLT blocks) only after KVM_CREATE_IRQCHIP (0xAE60)
- * or KVM_CAP_SPLIT_IRQCHIP (121), given before the first vCPU, as with the real kernel.
+ * A VM has an in-kernel APIC (APs start UNINITIALIZED, HLT sleeps) only after KVM_CREATE_IRQCHIP or
+ * KVM_CAP_SPLIT_IRQCHIP, given before the first vCPU, as with the real kernel.
  */
 export class HostKernel {
-  constructor(_options: HostKernelOptions) {
-    throw new BugError('being written');
+  readonly #services: KernelServices;
+  readonly #processes: HostProcess[] = [];
+
+  constructor(options: HostKernelOptions) {
+    const frames = new HostFrames(options.hw);
+    const ccp = new Ccp(options.psp, frames);
+    const asids = new AsidPools(options.cpu ?? DEFAULT_CPU, ccp);
+    let vms = 0;
+    this.#services = {
+      hw: options.hw,
+      frames,
+      ccp,
+      asids,
+      clock: options.clock,
+      engines: options.engines,
+      onEvent: options.onEvent ?? (() => undefined),
+      generation: options.generation ?? KVM_2026_CERTS_V7,
+      snpEnabled: () => ccp.present && asids.hasEncryptedState,
+      supportedVmsaFeatures: (options.debugSwap ?? true) ? SVM_SEV_FEAT_DEBUG_SWAP : 0n,
+      sliceOps: options.sliceOps ?? DEFAULT_SLICE_OPS,
+      nextVmId: () => {
+        vms += 1;
+        return vms;
+      },
+    };
+    if (options.initOnProbe ?? true) {
+      ccp.platformInit();
+    }
   }
 
-  spawn(_name: string): HostProcess {
-    throw new BugError('being written');
-  }
-}
-
-/** A userspace process: memory, file descriptors, system calls. */
-export class HostProcess {
-  readonly name: string = '';
-
-  /** Anonymous memory, zero until written; the size is rounded up to pages. */
-  mmap(_size: number): Uaddr {
-    throw new BugError('being written');
+  spawn(name: string): HostProcess {
+    const process = new HostProcess(this.#services, name);
+    this.#processes.push(process);
+    return process;
   }
 
-  /** 0 or -EINVAL. */
-  munmap(_at: Uaddr, _size: number): number {
-    throw new BugError('being written');
-  }
-
-  /** Null where a load would fault. */
-  read(_at: Uaddr, _length: number): Uint8Array | null {
-    throw new BugError('being written');
-  }
-
-  /** False where a store would fault (nothing mapped, or the RMP gives the page to a guest). */
-  write(_at: Uaddr, _data: Uint8Array): boolean {
-    throw new BugError('being written');
-  }
-
-  openDevKvm(): number {
-    throw new BugError('being written');
-  }
-
-  openDevSev(_mode: { readonly write: boolean }): number {
-    throw new BugError('being written');
-  }
-
-  close(_fd: number): number {
-    throw new BugError('being written');
-  }
-
-  /** A file descriptor, a count or 0; -errno on failure. Structures are read and written at `arg`. */
-  ioctl(_fd: number, _nr: number, _arg: bigint): number {
-    throw new BugError('being written');
-  }
-
-  fallocate(_fd: number, _mode: number, _offset: number, _length: number): number {
-    throw new BugError('being written');
-  }
-
-  /** The vCPU's shared pages (12288 bytes, live): kvm_run, then the PIO data page. */
-  mmapVcpu(_fd: number): Uint8Array {
-    throw new BugError('being written');
-  }
-
-  /** KVM_RUN with argument 0. */
-  run(_vcpuFd: number): RunOutcome {
-    throw new BugError('being written');
-  }
-
-  /** A signal for the thread that runs this vCPU: its KVM_RUN ends with -EINTR, exit_reason KVM_EXIT_INTR. */
-  signal(_vcpuFd: number): void {
-    throw new BugError('being written');
+  /** Ends every process and shuts SNP down, as before a reboot. The result is the driver's. */
+  shutdown(): PspResult {
+    for (const process of this.#processes.splice(0)) {
+      process.exit();
+    }
+    return this.#services.ccp.platformShutdown();
   }
 }

@@ -95,8 +95,16 @@ export class UserMemory {
     return mapping.frame + Math.floor((address - mapping.start) / PAGE_SIZE);
   }
 
+  /** True when one mapping holds the whole range. */
+  covers(at: bigint, size: bigint): boolean {
+    return size < BigInt(TASK_SIZE) && this.#spaOf(at, Number(size)) !== null;
+  }
+
   /** Null where copy_from_user would fault. */
   read(at: bigint, length: number): Uint8Array | null {
+    if (length === 0) {
+      return new Uint8Array(0);
+    }
     const from = this.#spaOf(at, length);
     return from === null ? null : this.#frames.hw.hostRead(from, length);
   }
