@@ -81,10 +81,21 @@ interface Material {
 class Cases {
   readonly forge: Forge;
   readonly #prefix: string;
+  readonly #leaves = new Map<string, Uint8Array>();
 
   constructor(forge: Forge) {
     this.forge = forge;
     this.#prefix = forge.product.toLowerCase();
+  }
+
+  #leafOf(kind: 'VCEK' | 'VLEK', leaf: Material['leaf']): Uint8Array {
+    if (leaf !== undefined) {
+      return leaf instanceof Uint8Array ? leaf : this.forge.leaf(kind, leaf);
+    }
+    // The certificate the key service would issue, signed once.
+    const issued = this.#leaves.get(kind) ?? this.forge.leaf(kind);
+    this.#leaves.set(kind, issued);
+    return issued;
   }
 
   case(
@@ -99,8 +110,7 @@ class Cases {
     const leafKind = material.leafKind ?? kind;
     const report =
       material.report instanceof Uint8Array ? material.report : forge.report({ kind, ...material.report });
-    const leaf =
-      material.leaf instanceof Uint8Array ? material.leaf : forge.leaf(leafKind, material.leaf ?? {});
+    const leaf = this.#leafOf(leafKind, material.leaf);
     const [intermediate, root] = forge.chain(leafKind);
     const certificates = [
       ...(material.noLeaf === true ? [] : [leaf]),

@@ -229,6 +229,7 @@ export class Forge {
   readonly #crypto: MachineCrypto;
   readonly #random: Random;
   readonly #secret: Uint8Array;
+  readonly #keys = new Map<string, SigningKey>();
 
   constructor(product: ProductLine, crypto: MachineCrypto, random: Random) {
     this.product = product;
@@ -242,9 +243,15 @@ export class Forge {
 
   /** The endorsement key of a TCB of this platform. */
   key(kind: 'VCEK' | 'VLEK' = 'VCEK', tcb: TcbParts = this.tcb): SigningKey {
-    const stick = descend(this.#crypto, topStick(this.#crypto, this.#secret, this.product), tcb);
-    invariant(stick !== null, 'every TCB lies below the top');
-    return endorsementKey(this.#crypto, stick, kind);
+    const name = `${kind} ${Object.values(tcb).join(',')}`;
+    let key = this.#keys.get(name);
+    if (key === undefined) {
+      const stick = descend(this.#crypto, topStick(this.#crypto, this.#secret, this.product), tcb);
+      invariant(stick !== null, 'every TCB lies below the top');
+      key = endorsementKey(this.#crypto, stick, kind);
+      this.#keys.set(name, key);
+    }
+    return key;
   }
 
   /** Private key of an authority of this or another line. */

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+/** docs/howto/did-not-verify.md: every cause in its table is made to happen here, and found. */
+
+import { webcrypto } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { encodeTcb } from '../../src/abi/tcb-version.ts';
+import { toPem } from '../../src/certs/pem.ts';
+import { encodeCertificateTable } from '../../src/certs/table.ts';
+import { validity } from '../../src/cli/vector-forge.ts';
+import { concat, toHex, utf8, writeU32 } from '../../src/lib/bytes.ts';
+import {
+  CAUSES,
+  type CauseCode,
+  type Evidence,
+  type Explanation,
+  explain,
+  explainAsync,
+  type VerifyOptions,
+  webVerifyCrypto,
+} from '../../src/verify/index.ts';
+import { AT_MS, crypto, forge, judge } from './soft.ts';
+
+const milan = forge('Milan');
+const genoa = forge('Genoa');
+const turin = forge('Turin');
+const chain = milan.chain();
+const leaf = milan.leaf();
+const report = milan.report();
+const trust = [milan.authority.ark, genoa.authority.ark, turin.authority.ark];
+const YEAR_MS = 365 * 86_400_000;
+
+const tcb = (changes: Partial<typeof milan.tcb>) => ({ ...milan.tcb, ...changes });
+const word = (changes: Partial<typeof milan.tcb>) => encodeTcb(tcb(changes), 'Milan');
+
+interface Happening {
+  readonly code: CauseCode;
+  readonly what: string;
+  readonly evidence: Evidence;
+  readonly options?: Partial<VerifyOptions>;
+}
+
+const certificates = [leaf, ...chain];
+const swappedTable = (): Uint8Array => {
+  const table = encodeCertificateTable([
+    { guid: VCEK_GUID, data: leaf },
+    { guid: ASK_GUID, data: chain[0]! },
+  ]);
+  for (const at of [0, 24]) {
+    for (const [from, to] of [
+      [0, 4],
+      [4, 6],
+      [6, 8],
+    ] as const) {
+      table.subarray(at + from, at + to).reverse();
+    }
+  }
+  return table;
+};
+
+const happenings: readonly Happening[] = [
+  {
+    code: 'REPORT_IS_TEXT',
+    what: 'the report in hexadecimal',
+    evidence: { report: utf8(toHex(report)), certificates },
+  },
+  {
+    code: 'REPORT_IS_TEXT',
+    what: 'the report in base64',
+    evidence: { report: utf8(Buffer.from(report).toString('base64')), certificates },
+  },
+  {
+    code: 'REPORT_IS_WRAPPED',
+    what: 'MSG_REPORT_RSP',
+    evidence: { report: response(0, report), certificates },
+  },
+  {
+    code: 'REPORT_IS_WRAPPED',
+    what: 'an answer of the firmware that holds an error',
+    evidence: { report: response(0x16, new Uint8Array(0)), certificates },
+  },
+  {
+    code: 'REPORT_IS_TRUNCATED',
+    what: 'the first 1024 bytes',
+    evidence: { report: report.subarray(0, 1024), certificates },
+  },
+  {
+    code: 'SIGNATURE_BIG_ENDIAN',
+    what: 'R and S turned around in their 72 bytes',
+    evidence: {
+      report: milan.report({
+        after: (b) => {
+          b.subarray(0x2a0, 0x2e8).reverse();
+          b.subarray(0x2e8, 0x330).reverse();
+        },
+      }),
+      certificates,
+    },
+  },
+  {
+    code: 'SIGNATURE_BIG_ENDIAN',
+    what: 'R and S turned around in their 48 bytes',
+    evidence: {
+      report: milan.report({
+        after: (b) => {
+          b.subarray(0x2a0, 0x2d0).reverse();
+          b.subarray(0x2e8, 0x318).reverse();
+        },
+      }),
+      certificates,
+    },
+  },
+  {
+    code: 'SIGNATURE_PARTS_SWAPPED',
+    what: 'S before R',
+    evidence: {
+      report: milan.report({
+        after: (b) => b.set(concat(b.slice(0x2e8, 0x330), b.slice(0x2a0, 0x2e8)), 0x2a0),
+      }),
+      certificates,
+    },
+  },
+  {
+    code: 'REPORT_LOST_CPUID',
+    what: 'CPUID bytes zeroed by a tool',
+    evidence: { report: milan.report({ after: (b) => b.fill(0, 0x188, 0x18b) }), certificates },
+    options: { product: 'Milan' },
+  },
+  {
+    code: 'REPORT_CHANGED',
+    what: 'one byte of REPORT_DATA',
+    evidence: {
+      report: milan.report({
+        after: (b) => {
+          b[0x50]! ^= 1;
+        },
+      }),
+      certificates,
+    },
+  },
+  {
+    code: 'CERT_OF_CURRENT_TCB',
+    what: 'the certificate of CURRENT_TCB',
+    evidence: {
+      report: milan.report({ fields: { current_tcb: word({ snp: 25 }) } }),
+      certificates: [milan.leaf('VCEK', { tcb: tcb({ snp: 25 }) }), ...chain],
+    },
+  },
+  {
+    code: 'CERT_OF_COMMITTED_TCB',
+    what: 'the certificate of COMMITTED_TCB',
+    evidence: {
+      report: milan.report({ fields: { current_tcb: word({ snp: 26 }), committed_tcb: word({ snp: 25 }) } }),
+      certificates: [milan.leaf('VCEK', { tcb: tcb({ snp: 25 }) }), ...chain],
+    },
+  },
+  {
+    code: 'CERT_OF_LAUNCH_TCB',
+    what: 'the certificate of LAUNCH_TCB',
+    evidence: {
+      report: milan.report({ fields: { launch_tcb: word({ snp: 20 }) } }),
+      certificates: [milan.leaf('VCEK', { tcb: tcb({ snp: 20 }) }), ...chain],
+    },
+  },
+  {
+    code: 'CERT_IS_STALE',
+    what: 'a blob from before a commit',
+    evidence: {
+      report,
+      certificates: [milan.leaf('VCEK', { tcb: tcb({ snp: 10, microcode: 100 }) }), ...chain],
+    },
+  },
+  {
+    code: 'CERT_IS_AHEAD',
+    what: 'a blob written before the commit',
+    evidence: { report, certificates: [milan.leaf('VCEK', { tcb: tcb({ snp: 30 }) }), ...chain] },
+  },
+  {
+    code: 'CERT_OF_ANOTHER_CHIP',
+    what: 'the certificate of another host',
+    evidence: { report, certificates: [forge('Milan', 2).leaf(), ...chain] },
+  },
+  {
+    code: 'VLEK_FOR_VCEK_REPORT',
+    what: 'a VLEK beside a report of the VCEK',
+    evidence: { report, certificates: [milan.leaf('VLEK'), ...milan.chain('VLEK')] },
+  },
+  {
+    code: 'VCEK_FOR_VLEK_REPORT',
+    what: 'a VCEK beside a report of the VLEK',
+    evidence: { report: milan.report({ kind: 'VLEK' }), certificates },
+  },
+  {
+    code: 'INTERMEDIATE_OF_ANOTHER_LINE',
+    what: 'the ASK of Genoa',
+    evidence: { report, certificates: [leaf, genoa.authority.ask, milan.authority.ark] },
+  },
+  {
+    code: 'ASK_FOR_VLEK',
+    what: 'the ASK below a VLEK',
+    evidence: { report: milan.report({ kind: 'VLEK' }), certificates: [milan.leaf('VLEK'), ...chain] },
+  },
+  {
+    code: 'ASVK_FOR_VCEK',
+    what: 'the ASVK below a VCEK',
+    evidence: { report, certificates: [leaf, ...milan.chain('VLEK')] },
+  },
+  {
+    code: 'INTERMEDIATE_REPLACED',
+    what: 'another ASK of the same name',
+    evidence: { report, certificates: [milan.leaf('VCEK', { signer: genoa.authorityKey('ASK') }), ...chain] },
+  },
+  { code: 'NO_CERTIFICATE', what: 'the report alone', evidence: { report } },
+  {
+    code: 'NO_CERTIFICATE',
+    what: 'a report of a VLEK alone',
+    evidence: { report: milan.report({ kind: 'VLEK' }) },
+  },
+  {
+    code: 'CHIP_ID_MASKED',
+    what: 'a masked CHIP_ID and no certificate',
+    evidence: { report: milan.report({ fields: { chip_id: new Uint8Array(64) } }) },
+  },
+  {
+    code: 'CERT_IS_ERROR_PAGE',
+    what: 'the page of a 429',
+    evidence: {
+      report,
+      certificates: [utf8('<html><head><title>429 Too Many Requests</title></head></html>'), ...chain],
+    },
+  },
+  {
+    code: 'TURIN_URL',
+    what: 'what a 404 for the long id leaves',
+    evidence: { report: turin.report(), certificates: turin.chain() },
+  },
+  {
+    code: 'CERT_IS_PEM',
+    what: 'the certificate in PEM',
+    evidence: { report, certificates: [utf8(toPem(leaf)), ...chain] },
+  },
+  { code: 'TABLE_GUIDS_SWAPPED', what: 'GUIDs in EFI order', evidence: { report, table: swappedTable() } },
+  {
+    code: 'SOFTSNP_ROOT',
+    what: 'softsnp under the roots of AMD',
+    evidence: { report, certificates },
+    options: { trust: 'amd' },
+  },
+  {
+    code: 'EXPIRED_VLEK',
+    what: 'a VLEK of the year before last',
+    evidence: {
+      report: milan.report({ kind: 'VLEK' }),
+      certificates: [
+        milan.leaf('VLEK', { validity: validity(AT_MS - 2 * YEAR_MS, AT_MS - YEAR_MS) }),
+        ...milan.chain('VLEK'),
+      ],
+    },
+  },
+];
+
+function response(status: number, body: Uint8Array): Uint8Array {
+  const out = new Uint8Array(4000);
+  writeU32(out, 0, status);
+  writeU32(out, 4, body.length);
+  out.set(body, 0x20);
+  return out;
+}
+
+const causesOf = (evidence: Evidence, options: Partial<VerifyOptions> = {}): Explanation[] => {
+  const result = judge(evidence, { trust, ...options });
+  expect(result.ok).toBe(false);
+  return explain(evidence, result, crypto);
+};
+
+describe('why not', () => {
+  it.each(happenings)('$code: $what', ({ code, evidence, options }) => {
+    const found = causesOf(evidence, options);
+    expect(found.map((explanation) => explanation.code)).toContain(code);
+    const codes = judge(evidence, { trust, ...options }).findings.map((finding) => finding.code);
+    for (const explanation of found) {
+      expect(explanation.explains.some((explained) => codes.includes(explained))).toBe(true);
+    }
+  });
+
+  it('every cause of the table happens above', () => {
+    const happened = new Set(happenings.map(({ code }) => code));
+    expect(Object.keys(CAUSES).filter((code) => !happened.has(code as CauseCode))).toEqual([]);
+  });
+
+  it('gives the very URL to fetch from', () => {
+    const [cause] = causesOf({ report: turin.report(), certificates: turin.chain() });
+    expect(cause!.cure).toBe(
+      `Fetch https://kdsintf.amd.com/vcek/v1/Turin/${toHex(turin.chipId.subarray(0, 8))}?fmcSPL=01&blSPL=04&teeSPL=01&snpSPL=24&ucodeSPL=219`,
+    );
+  });
+
+  it('has nothing to say about accepted evidence', () => {
+    const evidence = { report, certificates };
+    const result = judge(evidence, { trust });
+    expect(result.ok).toBe(true);
+    expect(explain(evidence, result, crypto)).toEqual([]);
+  });
+
+  it('names a stale certificate as such only where the chip fits', () => {
+    const other = forge('Milan', 3).leaf('VCEK', { tcb: tcb({ snp: 1 }) });
+    expect(causesOf({ report, certificates: [other, ...chain] }).map(({ code }) => code)).toEqual([
+      'CERT_OF_ANOTHER_CHIP',
+    ]);
+  });
+
+  it('says the same with WebCrypto', async () => {
+    for (const { evidence, options } of happenings) {
+      const result = judge(evidence, { trust, ...options });
+      expect(await explainAsync(evidence, result, webVerifyCrypto(webcrypto.subtle))).toEqual(
+        explain(evidence, result, crypto),
+      );
+    }
+  });
+});
