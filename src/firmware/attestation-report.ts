@@ -2,6 +2,7 @@
 import {
   AttestationReportV2,
   PlatformInfo,
+  REPORT_ID_MA_NONE,
   REPORT_SIGNED_SIZE,
   reportLayout,
   SIGNATURE_ALGO_ECDSA_P384_SHA384,
@@ -41,6 +42,7 @@ const AT = {
   signature_s: AttestationReportV2.offsetOf('signature_s'),
 } as const;
 const SIGNING_KEY_SHIFT = 2;
+const NO_MIGRATION_AGENT = new Uint8Array(32).fill(REPORT_ID_MA_NONE);
 
 /**
  * Payload of MSG_REPORT_RSP: a signed report, or why there is none.
@@ -103,7 +105,7 @@ function template(platform: Platform, guest: GuestContext): Uint8Array {
     id_key_digest: guest.idKeyDigest,
     author_key_digest: guest.authorKeyDigest,
     report_id: guest.reportId,
-    report_id_ma: guest.reportIdMa,
+    report_id_ma: NO_MIGRATION_AGENT,
     reported_tcb: platform.reportedTcbWord,
     cpuid_fam_id: chip.cpuid.family,
     cpuid_mod_id: chip.cpuid.model,

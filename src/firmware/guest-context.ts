@@ -27,11 +27,9 @@ export interface GuestContext {
   readonly lastTags: (Uint8Array | null)[];
   vmrk: Uint8Array;
   launchDigest: Uint8Array;
+  /** Pages may belong to an initial migration image. */
   imiEn: boolean;
-  /** Digest of the initial migration image. */
-  imd: Uint8Array;
   reportId: Uint8Array;
-  reportIdMa: Uint8Array;
   familyId: Uint8Array;
   imageId: Uint8Array;
   guestSvn: number;
@@ -42,7 +40,6 @@ export interface GuestContext {
   hostData: Uint8Array;
   gosvw: Uint8Array;
   tscScale: bigint;
-  tscOffset: bigint;
   launchTcb: bigint;
   launchMitVector: bigint;
   /** Report of this guest without what each request decides; made anew when the platform changed. */
@@ -63,9 +60,7 @@ export function newGuestContext(pfn: Pfn, random: Random): GuestContext {
     vmrk: new Uint8Array(32),
     launchDigest: new Uint8Array(48),
     imiEn: false,
-    imd: new Uint8Array(48),
     reportId: new Uint8Array(32),
-    reportIdMa: new Uint8Array(32).fill(0xff),
     familyId: new Uint8Array(16),
     imageId: new Uint8Array(16),
     guestSvn: 0,
@@ -76,7 +71,6 @@ export function newGuestContext(pfn: Pfn, random: Random): GuestContext {
     hostData: new Uint8Array(32),
     gosvw: new Uint8Array(16),
     tscScale: TSC_SCALE_ONE,
-    tscOffset: 0n,
     launchTcb: 0n,
     launchMitVector: 0n,
     reportTemplate: null,

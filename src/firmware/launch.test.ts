@@ -318,7 +318,7 @@ describe('SNP_LAUNCH_START', () => {
     expect(start(host, { desired_tsc_khz: 256 * host.chip.tscKhz })).toBe(SevRet.SEV_RET_INVALID_PARAM);
   });
 
-  it('extends IMD as well for the pages of an initial migration image', () => {
+  it('with IMI_EN lets pages be part of an initial migration image', () => {
     const host = TestHost.up();
     const gctx = host.gctx();
     host.done(

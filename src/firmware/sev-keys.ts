@@ -6,9 +6,6 @@ import type { EcdsaSignature } from '../lib/crypto.ts';
 
 const P384_BYTES = 48;
 
-/** Bytes of a component in signatures and keys; P-384 fills 48 of them. */
-export const COMPONENT_SIZE = 72;
-
 /** Big-endian 48 bytes of a 72-byte little-endian number; null when it is larger than P-384 has. */
 function p384Component(component: Uint8Array): Uint8Array | null {
   return isZero(component.subarray(P384_BYTES)) ? reversed(component.subarray(0, P384_BYTES)) : null;

@@ -74,17 +74,13 @@ export function snpLaunchUpdate(platform: Platform, bufferAt: bigint): SevStatus
     const here = (at + BigInt(i * PAGE_SIZE)) as Spa;
     const data = contentsOf(platform, guest, page_type, here);
     hw.memory.write(here, data, guest.asid);
-    const page = {
+    guest.launchDigest = extendLaunchDigest(crypto, guest.launchDigest, {
       pageType: page_type,
       imiPage: imi_page === 1,
       perms,
       gpa: gpaOf(entry.gfn) + BigInt(i * PAGE_SIZE),
       contents: kind.measured ? crypto.sha384(data) : UNMEASURED,
-    };
-    guest.launchDigest = extendLaunchDigest(crypto, guest.launchDigest, page);
-    if (page.imiPage) {
-      guest.imd = extendLaunchDigest(crypto, guest.imd, page);
-    }
+    });
   }
   hw.rmp.store(pfnOf(at), {
     ...entry,

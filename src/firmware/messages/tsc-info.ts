@@ -5,15 +5,16 @@ import type { Answer } from '../attestation-report.ts';
 import { TSC_FACTOR } from '../tsc.ts';
 import type { Message } from './message.ts';
 
-/** MSG_TSC_INFO_REQ: scale and offset of the guest's TSC. STATUS SEV_RET_INVALID_PARAM for a byte that is not zero. */
+/**
+ * MSG_TSC_INFO_REQ: scale and offset of the guest's TSC.
+ *
+ * Returns  STATUS SEV_RET_INVALID_PARAM for a byte that is not zero
+ * Differs  no time passes for the TSC here, so the offset is always 0 (docs/limitations.md#tsc)
+ */
 export function tscInfo({ guest, payload }: Message): Answer {
   const status =
     MsgTscInfoReq.tryDecode(payload) === null ? SevRet.SEV_RET_INVALID_PARAM : SevRet.SEV_RET_SUCCESS;
-  const facts = {
-    guest_tsc_scale: guest.tscScale,
-    guest_tsc_offset: guest.tscOffset,
-    tsc_factor: TSC_FACTOR,
-  };
+  const facts = { guest_tsc_scale: guest.tscScale, tsc_factor: TSC_FACTOR };
   return {
     payload: MsgTscInfoRsp.encode(status === SevRet.SEV_RET_SUCCESS ? facts : { status }),
     status,
