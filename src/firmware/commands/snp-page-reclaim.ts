@@ -35,7 +35,7 @@ export function snpPageReclaim(platform: Platform, bufferAt: bigint): SevStatus 
 }
 
 /** Reads a page address that carries the page size in bit 0. */
-export function sizedPage(
+function sizedPage(
   platform: Platform,
   paddr: bigint,
 ): { readonly pfn: Pfn; readonly pagesize: 0 | 1 } | SevStatus {
