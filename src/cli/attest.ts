@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { AttestationReportV2, type ReportVersion } from '../abi/attestation-report.ts';
 import { CERT_GUIDS } from '../abi/cert-table.ts';
+import { errnoName } from '../abi/errno.ts';
 import { GUEST_POLICY_DEFAULT } from '../abi/guest-policy.ts';
 import { IdAuth, IdBlock, SevPublicKey } from '../abi/id-block.ts';
 import type { ProductLine } from '../abi/product.ts';
+import { sevRetName } from '../abi/sev-status.ts';
 import { decodeTcb, formatTcb, parseTcbText, type TcbParts } from '../abi/tcb-version.ts';
 import { decodeCertificateTable, toPem } from '../certs/index.ts';
 import type { ChipConfig } from '../firmware/chip.ts';
@@ -136,6 +138,10 @@ const ARGS = {
     description: 'Write report.bin, certs.bin, the certificates and trace.jsonl',
   },
   json: { type: 'boolean', description: 'Print one JSON object' },
+  verbose: {
+    type: 'boolean',
+    description: 'Print what the kernel, the VMM and the guest log, as it happens',
+  },
 } as const satisfies ArgsDef;
 
 type Args = ParsedArgs<typeof ARGS>;
@@ -180,6 +186,7 @@ interface Options {
   readonly state: string | null;
   readonly out: string | null;
   readonly json: boolean;
+  readonly verbose: boolean;
 }
 
 function readOptions(args: Args): Options {
@@ -219,6 +226,7 @@ function readOptions(args: Args): Options {
     state: args.state ?? null,
     out: args.out ?? null,
     json: args.json === true,
+    verbose: args.verbose === true,
   };
 }
 
@@ -309,7 +317,8 @@ function chipIdOption(text: string, product: ProductLine): Uint8Array {
 
 function attestOn(opened: OpenHostState, options: Options, output: Output): number {
   const { crypto, random, clock, state } = opened;
-  const steps: TraceEvent[] = [];
+  const run: Run = { options, output, steps: [], log: [] };
+  const { steps, log } = run;
   const narrate = options.json ? () => {} : (text: string) => output.stdout(text);
   const host = new Host(
     {
@@ -318,7 +327,12 @@ function attestOn(opened: OpenHostState, options: Options, output: Output): numb
         steps.push(event);
         narrate(stepLine(event));
       },
-      log: (line) => output.stderr(`softsnp: ${line}\n`),
+      log: (line) => {
+        log.push(line);
+        if (options.verbose) {
+          output.stderr(`${line}\n`);
+        }
+      },
     },
     state,
     chipOverrides(options, state.product),
@@ -328,19 +342,9 @@ function attestOn(opened: OpenHostState, options: Options, output: Output): numb
   if (options.key === 'vlek') {
     const loaded = host.loadVlek();
     if (!loaded.ok) {
-      return refused(
-        {
-          ok: false,
-          step: 'SNP_VLEK_LOAD',
-          reason: loaded.message,
-          errno: null,
-          fwStatus: null,
-          swExitInfo2: null,
-        },
-        steps,
-        options,
-        output,
-      );
+      const { message: reason, errno, fwStatus } = loaded;
+      const names = { errno: errnoName(errno), fwStatus: sevRetName(fwStatus) };
+      return refused(run, { ok: false, step: 'SNP_VLEK_LOAD', reason, ...names, swExitInfo2: null });
     }
   }
   const blob = blobOf(opened, host, options);
@@ -359,7 +363,7 @@ function attestOn(opened: OpenHostState, options: Options, output: Output): numb
   });
   opened.save(host.state);
   if (!result.ok) {
-    return refused(result, steps, options, output);
+    return refused(run, result);
   }
   if (options.out !== null) {
     writeEvidence(options.out, result, steps);
@@ -394,11 +398,22 @@ function blobOf({ directory }: OpenHostState, host: Host, { certs, key }: Option
   return new BlobFile(path);
 }
 
-function refused(refusal: Refusal, steps: readonly TraceEvent[], { json }: Options, output: Output): number {
+/** What a run of the verb has collected, and where it writes. */
+interface Run {
+  readonly options: Options;
+  readonly output: Output;
+  readonly steps: TraceEvent[];
+  readonly log: string[];
+}
+
+function refused({ options, output, steps, log }: Run, refusal: Refusal): number {
   const { step, reason, errno, fwStatus, swExitInfo2 } = refusal;
-  if (json) {
+  if (options.json) {
     const error = { step, reason, errno, fw_status: fwStatus, sw_exit_info_2: swExitInfo2 };
     output.stdout(toJson({ error, steps }));
+  }
+  if (!options.verbose) {
+    output.stderr(log.map((line) => `${line}\n`).join(''));
   }
   output.stderr(`softsnp: the machine refused ${step}: ${reason}\n`);
   return EXIT_REFUSED;

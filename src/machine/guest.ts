@@ -62,6 +62,7 @@ export class Guest {
       cpuidGpa: plan.cpuidGpa,
       vcpus: this.vmm.vcpuCount,
       ...{ crypto, clock, tracer: this.tracer },
+      onJob: () => this.vmm.interrupt(0),
       onLog: (line) => log?.(`${this.name} guest: ${line}`),
       ...(vmpckId === undefined ? {} : { vmpckId }),
     });
