@@ -1,7 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The key distribution service: test authorities and what they issue in AMD's form. */
+/** The key distribution service: test authorities, what they issue in AMD's form, a server and a client. */
 export { type CertificateAuthority, embeddedAuthority } from './authority.ts';
 export { CA_ROLES, CA_ROWS, type CaRole, caName } from './ca-certificate.ts';
+export {
+  DEFAULT_TIMING,
+  type KdsCache,
+  type KdsChain,
+  KdsClient,
+  type KdsClientOptions,
+  type KdsFetch,
+  type KdsJudge,
+  type KdsTiming,
+  MemoryCache,
+} from './client.ts';
+export {
+  FAULTS,
+  type Fault,
+  type FaultKind,
+  FaultPlan,
+  type FaultRule,
+  type FaultScope,
+  formatFaultRule,
+  parseFaultRule,
+  parseFaultRules,
+} from './faults.ts';
+export {
+  AMD_REVOCATIONS,
+  Fleet,
+  type FleetChip,
+  type FleetProvider,
+  type FleetRevocation,
+  type HostSecrets,
+  MAX_FLEET_BYTES,
+  parseFleet,
+} from './fleet.ts';
 export {
   type CrlRequest,
   issueCrl,
@@ -11,4 +43,37 @@ export {
   type VcekRequest,
   type VlekRequest,
 } from './issue.ts';
+export { AMD_RATE, parseRate, type Rate } from './rate-limit.ts';
+export {
+  DEFAULT_LIMITS,
+  type KdsLimits,
+  type KdsLogEntry,
+  type KdsServer,
+  type KdsServerOptions,
+  type ListenAddress,
+  startKdsServer,
+} from './server.ts';
+export { type KdsAnswer, type KdsRequest, KdsService, type KdsServiceOptions } from './service.ts';
+export {
+  issueClientCertificate,
+  isUsableKeyPair,
+  KDS_HOST,
+  makeTlsAuthority,
+  makeTlsIdentity,
+  type TlsAuthorityKind,
+  type TlsIdentity,
+  type TlsKeyPair,
+} from './tls.ts';
+export {
+  AMD_KDS,
+  formatKdsTarget,
+  hwidOfChipId,
+  isRefusal,
+  type KdsName,
+  type KdsRefusal,
+  parseKdsTarget,
+  RESOURCE_LABELS,
+  type ResourceLabel,
+  resourceLabel,
+} from './url.ts';
 export { TEST_ROOT_COMMENT } from './x509.ts';

@@ -45,12 +45,18 @@ export const OID = {
   stateOrProvinceName: '2.5.4.8',
   organizationName: '2.5.4.10',
   organizationalUnitName: '2.5.4.11',
+  ecdsaWithSHA256: '1.2.840.10045.4.3.2',
   subjectKeyIdentifier: '2.5.29.14',
   keyUsage: '2.5.29.15',
+  subjectAltName: '2.5.29.17',
   basicConstraints: '2.5.29.19',
   cRLNumber: '2.5.29.20',
+  nameConstraints: '2.5.29.30',
   cRLDistributionPoints: '2.5.29.31',
   authorityKeyIdentifier: '2.5.29.35',
+  extKeyUsage: '2.5.29.37',
+  serverAuth: '1.3.6.1.5.5.7.3.1',
+  clientAuth: '1.3.6.1.5.5.7.3.2',
   nsComment: '2.16.840.1.113730.1.13',
   amd: '1.3.6.1.4.1.3704.1',
 } as const;
@@ -65,7 +71,7 @@ export const tagged = (tagNumber: number, ...value: AsnType[]): Constructed =>
   new Constructed({ idBlock: { tagClass: 3, tagNumber }, value });
 
 /** A context-specific IMPLICIT tag over a primitive type. */
-const taggedBytes = (tagNumber: number, valueHex: Uint8Array): Primitive =>
+export const taggedBytes = (tagNumber: number, valueHex: Uint8Array): Primitive =>
   new Primitive({ idBlock: { tagClass: 3, tagNumber }, valueHex });
 
 /** The tree of DER that this process made itself. */

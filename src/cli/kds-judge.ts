@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Judges what a key service answers, with the verifier's own rules for certificates and lists. */
+import { tcbComponents } from '../abi/tcb-version.ts';
+import type { KdsChain, KdsJudge } from '../kds/client.ts';
+import type { VcekName } from '../kds/url.ts';
+import { equalBytes, toHex } from '../lib/bytes.ts';
+import type { Clock } from '../lib/clock.ts';
+import { InputError } from '../lib/errors.ts';
+import { type KnownCertificate, type KnownRevocationList, VerifyCache } from '../verify/cache.ts';
+import { judgeChain } from '../verify/chain.ts';
+import { type Judging, runSync, type VerifyCrypto } from '../verify/crypto.ts';
+import { isError } from '../verify/findings.ts';
+import type { CertificateRole } from '../verify/profile.ts';
+import { AMD_ROOTS } from '../verify/trust.ts';
+
+export interface KdsJudgeOptions {
+  readonly crypto: VerifyCrypto;
+  readonly clock: Clock;
+  /** 'amd': AMD's pinned roots. A list of DER certificates: these roots and no others. */
+  readonly trust: 'amd' | readonly Uint8Array[];
+}
+
+/**
+ * A judge that believes these roots.
+ *
+ * Errors   CERTIFICATE_INVALID for a root in `trust` that is no certificate
+ */
+export function kdsJudge({ crypto, clock, trust }: KdsJudgeOptions): KdsJudge {
+  const cache = new VerifyCache();
+  const amd: ReadonlySet<string> = new Set(AMD_ROOTS.map(({ sha256 }) => sha256));
+  const run = <T>(judging: Judging<T>): T => runSync(crypto, judging);
+
+  const fingerprintOf = (der: Uint8Array, i: number): string => {
+    const known = run(cache.certificate(der));
+    if ('malformed' in known) {
+      throw new InputError('CERTIFICATE_INVALID', known.malformed, { where: `trust[${i}]` });
+    }
+    return known.fingerprint;
+  };
+  const trusted = trust === 'amd' ? amd : new Set(trust.map(fingerprintOf));
+
+  /** What is wrong with the path from a leaf, or from an intermediate, to a trusted root. */
+  const pathProblem = (
+    leaf: KnownCertificate | null,
+    role: CertificateRole,
+    chain: KdsChain,
+  ): string | null => {
+    const intermediate = run(cache.certificate(chain.intermediate));
+    const root = run(cache.certificate(chain.ark));
+    if ('malformed' in intermediate || 'malformed' in root) {
+      return 'a certificate of the chain cannot be read';
+    }
+    const rules = {
+      atMs: clock.nowMs(),
+      trusted,
+      amd,
+      revocation: { mode: 'skip', minimumNumber: null },
+    } as const;
+    const pool = { intermediates: [intermediate], roots: [root], lists: [] };
+    const path = run(judgeChain(cache, leaf, role, pool, rules));
+    const problem = path.chainFindings.find(isError);
+    return problem === undefined ? null : `${problem.code}: ${problem.message}`;
+  };
+
+  const signedList = (der: Uint8Array, chain: KdsChain): KnownRevocationList | string => {
+    const list = run(cache.revocationList(der));
+    const root = run(cache.certificate(chain.ark));
+    if ('malformed' in list || 'malformed' in root) {
+      return 'malformed' in list ? list.malformed : 'the root cannot be read';
+    }
+    const isRoots =
+      equalBytes(list.list.issuer.der, root.certificate.subject.der) && run(cache.isSignedBy(list, root));
+    return isRoots ? list : 'the list is not signed by the root';
+  };
+
+  return {
+    chain: (chain, { path, product }) =>
+      pathProblem(null, { kind: path === 'vcek' ? 'VCEK' : 'VLEK', product }, chain),
+
+    vcek(der, name, chain) {
+      const leaf = run(cache.certificate(der));
+      return 'malformed' in leaf
+        ? leaf.malformed
+        : (identityProblem(leaf, name) ?? pathProblem(leaf, { kind: 'VCEK', product: name.product }, chain));
+    },
+
+    crl(der, _name, chain, seen) {
+      const known = signedList(der, chain);
+      if (typeof known === 'string') {
+        return known;
+      }
+      const { thisUpdateMs, nextUpdateMs, number } = known.list;
+      const nowMs = clock.nowMs();
+      if (nowMs < thisUpdateMs || nextUpdateMs === null || nowMs > nextUpdateMs) {
+        return 'the list is not, or no longer, in force';
+      }
+      const last = seen === null ? null : signedList(seen, chain);
+      return last !== null && typeof last !== 'string' && (number ?? -1n) < (last.list.number ?? -1n)
+        ? 'the list is older than one seen before'
+        : null;
+    },
+  };
+}
+
+function identityProblem({ role, endorsement }: KnownCertificate, name: VcekName): string | null {
+  if (role?.kind !== 'VCEK' || role.product !== name.product) {
+    return `not a VCEK certificate of ${name.product}`;
+  }
+  if (endorsement?.hwId == null || toHex(endorsement.hwId) !== name.hwid) {
+    return 'the certificate is of another chip';
+  }
+  const { tcb } = endorsement;
+  return tcb !== null &&
+    tcbComponents(name.product).every((component) => tcb[component] === name.tcb[component])
+    ? null
+    : 'the certificate is for another TCB';
+}
