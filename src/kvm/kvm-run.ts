@@ -91,12 +91,21 @@ function proceed(vcpu: Vcpu): RunOutcome {
   return vcpu.inKernel === 'waiting-for-init' ? waitForInit(vcpu) : runLoop(vcpu);
 }
 
-/** An AP nobody has started. Whatever ends the wait, userspace has to call again. */
+/**
+ * An AP nobody has started. Whatever ends the wait, userspace has to call again.
+ *
+ * Differs  an AP creation starts the AP; KVM leaves it UNINITIALIZED until an INIT, which a guest's firmware
+ *          sends before its kernel creates APs (docs/limitations.md#ap-creation)
+ */
 function waitForInit(vcpu: Vcpu): RunOutcome {
   const { lapic } = vcpu;
   const hasEvent = lapic.initPending || lapic.sipiPending || vcpu.updateRequested;
   if (!hasEvent && !vcpu.signalPending) {
     return BLOCKED_FOR_EVENT;
+  }
+  if (vcpu.updateRequested) {
+    vcpu.updateRequested = false;
+    installPendingVmsa(vcpu);
   }
   acceptApicEvents(vcpu);
   return vcpu.signalPending ? interrupted(vcpu) : { ret: -Errno.EAGAIN };
