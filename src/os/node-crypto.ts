@@ -3,6 +3,7 @@
 import {
   createCipheriv,
   createDecipheriv,
+  createECDH,
   createHash,
   createHmac,
   createPrivateKey,
@@ -150,9 +151,15 @@ function memoryCipher(
   return bytesOf(out);
 }
 
+function publicPointOf(scalar: Uint8Array): Uint8Array {
+  const pair = createECDH('secp384r1');
+  pair.setPrivateKey(scalar);
+  return Uint8Array.from(pair.getPublicKey());
+}
+
 function deterministicKey(scalar: Uint8Array): SigningKey {
   return {
-    publicPoint: p384.getPublicKey(scalar, false),
+    publicPoint: publicPointOf(scalar),
     sign(message): EcdsaSignature {
       const compact = p384.sign(message, scalar, { lowS: false, prehash: true, format: 'compact' });
       return { r: compact.slice(0, 48), s: compact.slice(48) };
@@ -161,7 +168,7 @@ function deterministicKey(scalar: Uint8Array): SigningKey {
 }
 
 function nativeKey(scalar: Uint8Array): SigningKey {
-  const point = p384.getPublicKey(scalar, false);
+  const point = publicPointOf(scalar);
   const key = createPrivateKey({
     key: {
       kty: 'EC',
