@@ -32,15 +32,26 @@ const hexOf = (...sizes: readonly number[]) =>
     v.check((bytes) => sizes.includes(bytes.length), `not ${sizes.join(' or ')} bytes`),
   );
 
-/** One value or a list of values, any of which will do. */
-const oneOf = <S extends v.GenericSchema>(schema: S) =>
+/** One value or a list of values. */
+const listOf = <S extends v.GenericSchema>(schema: S) =>
   v.union([
-    v.pipe(v.array(schema), v.minLength(1, 'an empty list allows nothing'), v.maxLength(MAX_LIST)),
+    v.pipe(v.array(schema), v.maxLength(MAX_LIST)),
     v.pipe(
       schema,
       v.transform((value) => [value]),
     ),
   ]);
+
+/** One value or a list of values, any of which will do. */
+const oneOf = <S extends v.GenericSchema>(schema: S) =>
+  v.pipe(listOf(schema), v.minLength(1, 'an empty list allows nothing'));
+
+/** An object with these fields and no others; valibot would take a list for one without fields. */
+const object = <E extends v.ObjectEntries>(entries: E) =>
+  v.pipe(
+    v.custom<Record<string, unknown>>((value) => !Array.isArray(value), 'a list where an object is wanted'),
+    v.strictObject(entries),
+  );
 
 /** Whether something may, must or must not be. */
 const Wanted = v.picklist(['any', 'required', 'forbidden']);
@@ -61,7 +72,7 @@ const Version = v.pipe(
   v.transform((text) => text.split('.').map(Number) as [major: number, minor: number]),
 );
 
-const TcbMinimum = v.strictObject({
+const TcbMinimum = object({
   fmc: v.optional(byte),
   boot_loader: v.optional(byte),
   tee: v.optional(byte),
@@ -85,7 +96,7 @@ export function tcbsOf(report: Report, product: ProductLine): ReportTcbs {
   };
 }
 
-const TcbMinimums = v.strictObject({
+const TcbMinimums = object({
   reported: v.optional(TcbMinimum),
   committed: v.optional(TcbMinimum),
   current: v.optional(TcbMinimum),
@@ -109,7 +120,7 @@ const wantedEach = <K extends string>(keys: readonly K[]) =>
 const product = v.picklist(PRODUCT_LINES as ProductLine[]);
 
 /** Schema of the policy file. Fields that are left out demand nothing, except that DEBUG is forbidden. */
-export const PolicySchema = v.strictObject({
+export const PolicySchema = object({
   measurement: v.optional(oneOf(hexOf(48))),
   host_data: v.optional(oneOf(hexOf(32))),
   report_data: v.optional(oneOf(hexOf(64))),
@@ -127,23 +138,23 @@ export const PolicySchema = v.strictObject({
   /** The ID block's key was signed by an author key. */
   author_key: v.optional(Wanted, 'any'),
   guest_policy: v.optional(
-    v.strictObject({
+    object({
       ...wantedEach(GUEST_POLICY_BITS),
       debug: v.optional(Wanted, 'forbidden'),
       minimum_abi: v.optional(Version),
     }),
     {},
   ),
-  platform_info: v.optional(v.strictObject(wantedEach(PLATFORM_BITS)), {}),
+  platform_info: v.optional(object(wantedEach(PLATFORM_BITS)), {}),
   /** By product line, because the numbers of one mean nothing on another. */
   minimum_tcb: v.optional(
-    v.strictObject({
+    object({
       Milan: v.optional(TcbMinimums),
       Genoa: v.optional(TcbMinimums),
       Turin: v.optional(TcbMinimums),
     }),
   ),
-  minimum_firmware: v.optional(v.strictObject({ version: v.optional(Version), build: v.optional(byte) })),
+  minimum_firmware: v.optional(object({ version: v.optional(Version), build: v.optional(byte) })),
   /** Current firmware that is not committed yet. */
   provisional_firmware: v.optional(Wanted, 'any'),
   launch_mit_vector: v.optional(u64),
@@ -155,11 +166,11 @@ export const PolicySchema = v.strictObject({
   allowed_chips: v.optional(oneOf(hexOf(8, 64))),
   allowed_csps: v.optional(oneOf(v.pipe(v.string(), v.minLength(1)))),
   distrust: v.optional(
-    v.strictObject({
-      chips: v.optional(oneOf(hexOf(8, 64)), []),
-      products: v.optional(oneOf(product), []),
+    object({
+      chips: v.optional(listOf(hexOf(8, 64)), []),
+      products: v.optional(listOf(product), []),
       /** SHA-256 of certificates anywhere in the chain. */
-      certificates: v.optional(oneOf(hexOf(32)), []),
+      certificates: v.optional(listOf(hexOf(32)), []),
     }),
   ),
 });
@@ -180,22 +191,25 @@ export function parsePolicy(document: unknown): Policy {
   if (result.success) {
     return result.output;
   }
-  const [issue] = deepest(result.issues);
-  const path = v.getDotPath(issue!) ?? '';
-  throw new InputError('POLICY_INVALID', issue!.message, {
-    where: path === '' ? 'policy' : `policy.${path}`,
-  });
+  const { message, path } = deepest(result.issues[0], []);
+  throw new InputError('POLICY_INVALID', message, { where: ['policy', ...path].join('.') });
+}
+
+interface Place {
+  readonly message: string;
+  readonly path: readonly string[];
 }
 
 /** A union says only that no branch fits; the branch that got furthest says why. */
-function deepest(issues: readonly v.BaseIssue<unknown>[]): readonly v.BaseIssue<unknown>[] {
-  const [issue] = issues;
-  const inner = issue?.issues ?? [];
-  if (inner.length === 0) {
-    return issues;
-  }
-  const byKind = inner.filter(({ kind, type }) => kind === 'validation' || type !== 'array');
-  return deepest(byKind.length === 0 ? inner : byKind);
+function deepest(issue: v.BaseIssue<unknown>, above: readonly string[]): Place {
+  const path = [...above, ...(issue.path ?? []).map(({ key }) => String(key))];
+  const inner = issue.issues ?? [];
+  // "Not a list" is no news about a single value, nor "not text" about a list.
+  const telling = inner.find(
+    ({ kind, input }) => kind === 'validation' || typeof input !== typeof issue.input,
+  );
+  const next = telling ?? inner.find(({ type }) => type !== 'array') ?? inner[0];
+  return next === undefined ? { message: issue.message, path } : deepest(next, path);
 }
 
 /** What is demanded when nothing is: no debugging. */

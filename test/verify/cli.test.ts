@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: Apache-2.0
+/** softsnp verify, show and vectors as a person types them. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { defineCommand } from 'citty';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ARK_GUID, ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { toPem } from '../../src/certs/pem.ts';
+import { encodeCertificateTable } from '../../src/certs/table.ts';
+import { runCli, type Verb } from '../../src/cli/run.ts';
+import { showVerb } from '../../src/cli/show.ts';
+import { vectorsVerb } from '../../src/cli/vectors.ts';
+import { verifyVerb } from '../../src/cli/verify.ts';
+import { utf8 } from '../../src/lib/bytes.ts';
+import { AT_MS, errorsOf, forge, judge } from './soft.ts';
+import { HAVE_VECTORS, vector } from './vectors.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'softsnp-verify-'));
+const milan = forge('Milan');
+const report = milan.report();
+const leaf = milan.leaf();
+const [ask, ark] = milan.chain() as [Uint8Array, Uint8Array];
+
+const file = (name: string, bytes: Uint8Array | string): string => {
+  const path = join(directory, name);
+  writeFileSync(path, bytes);
+  return path;
+};
+
+interface Run {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function run(...argv: string[]): Promise<Run> {
+  let out = '';
+  let err = '';
+  const output = {
+    stdout: (text: string) => {
+      out += text;
+    },
+    stderr: (text: string) => {
+      err += text;
+    },
+  };
+  const root: Verb = defineCommand({
+    meta: { name: 'softsnp' },
+    subCommands: {
+      verify: verifyVerb(output, () => AT_MS),
+      show: showVerb(output),
+      vectors: vectorsVerb(output),
+    },
+  });
+  const code = await runCli(root, argv, '0', output);
+  return { code, out, err };
+}
+
+let reportPath: string;
+let folder: string;
+let crlPath: string;
+let rootPath: string;
+
+beforeAll(() => {
+  reportPath = file('report.bin', report);
+  crlPath = file('root.crl', milan.crl());
+  rootPath = file('root.pem', toPem(ark));
+  folder = join(directory, 'certs');
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'vcek.der'), leaf);
+  writeFileSync(join(folder, 'chain.pem'), toPem(ask) + toPem(ark));
+  writeFileSync(join(folder, 'trace.jsonl'), '{}\n');
+});
+
+afterAll(() => {
+  rmSync(directory, { recursive: true, force: true });
+});
+
+describe('softsnp verify report', () => {
+  it('exits with 0 for accepted evidence and shows every check', async () => {
+    const { code, out } = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--certs',
+      folder,
+      '--crl',
+      crlPath,
+      '--trust',
+      rootPath,
+    );
+    expect(out).toMatch(/^ACCEPTED\n/);
+    expect(code).toBe(0);
+    for (const step of [
+      'decode',
+      'product',
+      'chain',
+      'revocation',
+      'leaf-matches-report',
+      'signature',
+      'policy',
+    ]) {
+      expect(out).toContain(`ok    ${step}\n`);
+    }
+    expect(out).toContain('ARK-Milan > ASK-Milan > VCEK (NOT AMD)');
+    expect(out).toContain('TEST ROOT, NOT AMD');
+  });
+
+  it('exits with 1 for wrong usage, said on the error stream', async () => {
+    for (const argv of [
+      ['verify', 'report'],
+      ['verify', 'report', reportPath, '--nonsense'],
+      ['verify', 'report', reportPath, '--at', 'yesterday'],
+      ['verify', 'report', join(directory, 'absent')],
+      ['verify', 'report', reportPath, '--policy', file('broken.json', '{')],
+      ['verify', 'report', reportPath, '--policy', file('unknown.json', '{"mesurement": "00"}')],
+      ['verify', 'report', reportPath, '--product', 'rome'],
+      ['verify', 'report', reportPath, '--kds', 'http://127.0.0.1:1', '--offline'],
+      ['verify', 'report', reportPath, '--trust', folder.replace('certs', 'nowhere')],
+    ]) {
+      const { code, err, out } = await run(...argv);
+      expect(code, argv.join(' ')).toBe(1);
+      expect(err).toMatch(/^softsnp: /);
+      expect(out).toBe('');
+    }
+  });
+
+  it('exits with 2 for a wrong signature and says why', async () => {
+    const other = file('other.bin', forge('Milan', 2).report());
+    const { code, out } = await run(
+      'verify',
+      'report',
+      other,
+      '--certs',
+      folder,
+      '--no-crl',
+      '--trust',
+      'softsnp',
+    );
+    expect(code).toBe(2);
+    expect(out).toMatch(/^REFUSED\n/);
+    expect(out).toContain('[CERT_OF_ANOTHER_CHIP]');
+  });
+
+  it('exits with 2 where softsnp evidence meets the roots of AMD', async () => {
+    const { code, out } = await run('verify', 'report', reportPath, '--certs', folder, '--no-crl');
+    expect(code).toBe(2);
+    expect(out).toContain('ROOT_UNTRUSTED');
+  });
+
+  it('exits with 3 without certificates', async () => {
+    const { code, out } = await run('verify', 'report', reportPath, '--no-crl');
+    expect(code).toBe(3);
+    expect(out).toContain('https://kdsintf.amd.com/vcek/v1/Milan/');
+  });
+
+  it('exits with 4 without a revocation list and for a revoked intermediate', async () => {
+    const without = await run('verify', 'report', reportPath, '--certs', folder, '--trust', 'softsnp:milan');
+    expect(without.code).toBe(4);
+    expect(without.out).toContain('CRL_MISSING');
+    const revoked = file('revoked.crl', toPem(milan.crl({ revoked: [0x010001] }), 'X509 CRL'));
+    const result = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--certs',
+      folder,
+      '--trust',
+      'softsnp',
+      '--crl',
+      revoked,
+    );
+    expect(result.code).toBe(4);
+    expect(result.out).toContain('CERT_REVOKED');
+  });
+
+  it('refuses what stands under --crl and is none', async () => {
+    const page = file('page.crl', '<html>429</html>');
+    const { code, out } = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--certs',
+      folder,
+      '--trust',
+      'softsnp',
+      '--crl',
+      page,
+    );
+    expect(code).toBe(4);
+    expect(out).toContain('CRL_MALFORMED');
+  });
+
+  it('exits with 5 for evidence that is genuine and not wanted', async () => {
+    const policy = file('policy.json', JSON.stringify({ vmpl: 1, guest_policy: { smt: 'forbidden' } }));
+    const { code, out } = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--certs',
+      folder,
+      '--no-crl',
+      '--trust',
+      'softsnp',
+      '--policy',
+      policy,
+    );
+    expect(code).toBe(5);
+    expect(out).toContain('POLICY_MISMATCH');
+    expect(out).toContain('POLICY_BIT_FORBIDDEN');
+  });
+
+  it('prints one JSON object with --json', async () => {
+    const { code, out } = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--certs',
+      folder,
+      '--no-crl',
+      '--trust',
+      'softsnp',
+      '--json',
+    );
+    expect(code).toBe(0);
+    const document = JSON.parse(out);
+    expect(document).toMatchObject({ ok: true, exit_code: 0, product: 'Milan', why: [] });
+    expect(document.report.chip_id).toHaveLength(128);
+    expect(document.report.reported_tcb).toMatch(/^0x/);
+    expect(document.chain.certificates.map((row: { kind: string }) => row.kind)).toEqual([
+      'VCEK',
+      'ASK',
+      'ARK',
+    ]);
+  });
+
+  it('reads a configfs-tsm folder', async () => {
+    const entry = join(directory, 'entry');
+    mkdirSync(entry);
+    writeFileSync(join(entry, 'outblob'), report);
+    const table = encodeCertificateTable([
+      { guid: VCEK_GUID, data: leaf },
+      { guid: ASK_GUID, data: ask },
+      { guid: ARK_GUID, data: ark },
+    ]);
+    writeFileSync(join(entry, 'auxblob'), table);
+    const { code } = await run('verify', 'report', entry, '--no-crl', '--trust', 'softsnp');
+    expect(code).toBe(0);
+    const given = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--table',
+      join(entry, 'auxblob'),
+      '--no-crl',
+      '--trust',
+      'softsnp',
+    );
+    expect(given.code).toBe(0);
+  });
+
+  it('takes the time from --at', async () => {
+    const late = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--certs',
+      folder,
+      '--no-crl',
+      '--trust',
+      'softsnp',
+      '--at',
+      '2040-01-01',
+    );
+    expect(late.code).toBe(2);
+    expect(late.out).toContain('CERT_EXPIRED');
+  });
+});
+
+describe('softsnp verify report --kds', () => {
+  let server: Server;
+  let base: string;
+  const asked: string[] = [];
+  let answer: (target: string) => Uint8Array | number;
+
+  beforeAll(async () => {
+    server = createServer((request, response) => {
+      asked.push(request.url!);
+      const given = answer(request.url!);
+      if (typeof given === 'number') {
+        response.writeHead(given).end('no');
+      } else {
+        response.writeHead(200).end(given);
+      }
+    });
+    await new Promise<void>((resolve) => {
+      server.listen(0, '127.0.0.1', resolve);
+    });
+    base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+
+  afterAll(() => {
+    server.close();
+  });
+
+  const service = (target: string): Uint8Array | number => {
+    if (target === '/vcek/v1/Milan/cert_chain') {
+      return utf8(toPem(ask) + toPem(ark));
+    }
+    if (target === '/vcek/v1/Milan/crl') {
+      return milan.crl();
+    }
+    return target.startsWith('/vcek/v1/Milan/') ? leaf : 404;
+  };
+
+  it('fetches VCEK, chain and revocation list', async () => {
+    answer = service;
+    const { code, out } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    expect(out).toMatch(/^ACCEPTED/);
+    expect(code).toBe(0);
+    expect(asked.some((target) => target.includes('blSPL=04&teeSPL=01&snpSPL=24&ucodeSPL=219'))).toBe(true);
+  });
+
+  it('exits with 3 and names the URL when it answers 429', async () => {
+    answer = () => 429;
+    const { code, err } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    expect(code).toBe(3);
+    expect(err).toContain('HTTP status 429');
+  });
+
+  it('exits with 3 when nobody answers', async () => {
+    const { code, err } = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--kds',
+      'http://127.0.0.1:1',
+      '--trust',
+      'softsnp',
+    );
+    expect(code).toBe(3);
+    expect(err).toContain('not fetched');
+  });
+
+  it('exits with 4 when it has no revocation list', async () => {
+    answer = (target) => (target.endsWith('/crl') ? 500 : service(target));
+    const { code } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    expect(code).toBe(4);
+  });
+
+  it('gives up on an answer that does not end', async () => {
+    answer = () => new Uint8Array(1 << 20);
+    const { code, err } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    expect(code).toBe(3);
+    expect(err).toContain('more than');
+  });
+
+  it('tries both lines for a version 2 report, which names none', async () => {
+    answer = service;
+    const old = file('v2.bin', milan.report({ version: 2 }));
+    const { code } = await run('verify', 'report', old, '--kds', base, '--trust', 'softsnp');
+    expect(code).toBe(0);
+  });
+});
+
+describe('softsnp verify certs', () => {
+  it('accepts a good folder and refuses one with another intermediate', async () => {
+    const good = await run('verify', 'certs', folder, '--no-crl', '--trust', 'softsnp');
+    expect(good.code).toBe(0);
+    expect(good.out).toContain('ok    ARK-Milan > ASK-Milan > VCEK');
+    const wrong = file('wrong.pem', toPem(leaf) + toPem(forge('Genoa').authority.ask) + toPem(ark));
+    const bad = await run('verify', 'certs', wrong, '--no-crl', '--trust', 'softsnp', '--json');
+    expect(bad.code).toBe(3);
+    expect(JSON.parse(bad.out)).toMatchObject({ ok: false, exit_code: 3 });
+  });
+
+  it('judges a chain without leaf', async () => {
+    const chain = file('chain.pem', toPem(ask) + toPem(ark));
+    expect((await run('verify', 'certs', chain, '--no-crl', '--trust', 'softsnp')).code).toBe(0);
+    expect((await run('verify', 'certs', chain, '--no-crl')).code).toBe(2);
+  });
+
+  it('exits with 3 where there is nothing', async () => {
+    const empty = join(directory, 'empty');
+    mkdirSync(empty);
+    expect((await run('verify', 'certs', empty, '--no-crl')).code).toBe(3);
+  });
+});
+
+describe('softsnp show', () => {
+  it('shows every field of a report with its offset', async () => {
+    const { code, out } = await run('show', 'report', reportPath);
+    expect(code).toBe(0);
+    expect(out).toContain('0x180  reported_tcb');
+    expect(out).toContain('boot_loader,tee,snp,microcode = 4,1,24,219');
+    const json = JSON.parse((await run('show', 'report', reportPath, '--json')).out);
+    expect(json).toMatchObject({ product: 'Milan', findings: [] });
+  });
+
+  it('refuses what is no report with exit code 1', async () => {
+    expect((await run('show', 'report', file('short.bin', report.subarray(0, 9)))).code).toBe(1);
+  });
+
+  it('shows certificates, also inside a table, and says which are none', async () => {
+    const { out } = await run('show', 'certs', folder, '--json');
+    expect(JSON.parse(out).certificates.map((row: { kind: string }) => row.kind)).toEqual([
+      'ASK',
+      'ARK',
+      'VCEK',
+    ]);
+    const none = await run('show', 'certs', file('none.pem', '<html>'));
+    expect(none.out).toContain('malformed');
+  });
+
+  it('shows a table', async () => {
+    const table = file('table.bin', encodeCertificateTable([{ guid: VCEK_GUID, data: leaf }]));
+    expect((await run('show', 'table', table)).out).toContain(
+      `VCEK                 ${leaf.length} bytes at 48`,
+    );
+    expect((await run('show', 'certs', table)).out).toContain('SEV-VCEK');
+    expect((await run('show', 'table', reportPath)).code).toBe(1);
+  });
+
+  it('shows keys and ID blocks as softsnp idblock does', async () => {
+    const block = file('block.bin', new Uint8Array(96));
+    const { code, out } = await run('show', 'id-block', block);
+    expect(code).toBe(0);
+    expect(out).toContain('launch_digest');
+  });
+});
+
+describe('softsnp vectors', () => {
+  it('writes files that give the verdicts of their index', async () => {
+    const out = join(directory, 'vectors');
+    expect((await run('vectors', out, '--seed', '7')).code).toBe(0);
+    const index = JSON.parse(readFileSync(join(out, 'index.json'), 'utf8'));
+    expect(index.cases.length).toBeGreaterThan(250);
+    const read = (name: string): Uint8Array => Uint8Array.from(readFileSync(join(out, name)));
+    for (const row of index.cases) {
+      const result = judge(
+        {
+          report: read(row.report),
+          ...(row.table === undefined ? {} : { table: read(row.table) }),
+          certificates: (row.certificates ?? []).map(read),
+          crls: (row.crls ?? []).map(read),
+        },
+        {
+          atMs: Date.parse(row.time),
+          trust: row.trusted_roots.map(read),
+          crl: row.crl_mode,
+          ...(row.crl_minimum_number === undefined
+            ? {}
+            : { crlMinimumNumber: BigInt(row.crl_minimum_number) }),
+          ...(row.product === undefined ? {} : { product: row.product }),
+        },
+      );
+      expect(result.ok, row.name).toBe(row.verdict === 'accept');
+      expect(errorsOf(result), row.name).toEqual(expect.arrayContaining(row.codes));
+    }
+  });
+});
+
+describe.skipIf(!HAVE_VECTORS)('genuine evidence on the command line', () => {
+  it('verifies as captured from configfs-tsm', async () => {
+    const path = file(
+      'tsm.json',
+      vector('veraison-services/files/scheme/sevsnp/test/evidence/sevsnp-tsm-report.json'),
+    );
+    const { code, out } = await run('verify', 'report', path, '--no-crl');
+    expect(out).toContain('(AMD)');
+    expect(code).toBe(0);
+  });
+});

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Reports and certificates in every form people have them in. */
+import { describe, expect, it } from 'vitest';
+import { VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { toPem } from '../../src/certs/pem.ts';
+import { encodeCertificateTable } from '../../src/certs/table.ts';
+import { concat, toHex, utf8, writeU32 } from '../../src/lib/bytes.ts';
+import { InputError } from '../../src/lib/errors.ts';
+import { readCertificateInput, readReportInput, verifyEvidence } from '../../src/verify/index.ts';
+import { crypto, errorsOf, forge } from './soft.ts';
+import { HAVE_VECTORS, vector } from './vectors.ts';
+
+const milan = forge('Milan');
+const report = milan.report();
+const leaf = milan.leaf();
+const table = encodeCertificateTable([{ guid: VCEK_GUID, data: leaf }]);
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+
+function response(status: number, body: Uint8Array, size: number): Uint8Array {
+  const out = new Uint8Array(size);
+  writeU32(out, 0, status);
+  writeU32(out, 4, body.length);
+  out.set(body, 0x20);
+  return out;
+}
+
+const hcl = concat(utf8('HCLA'), new Uint8Array(28), report, new Uint8Array(1384));
+
+describe('a report', () => {
+  const forms: readonly (readonly [string, Uint8Array, readonly string[]])[] = [
+    ['binary', report, []],
+    ['hexadecimal', utf8(toHex(report)), ['hexadecimal']],
+    ['hexadecimal in lines', utf8(`${toHex(report).replace(/.{64}/g, '$&\n')}\n`), ['hexadecimal']],
+    ['hexadecimal with 0x', utf8(`0x${toHex(report)}`), ['hexadecimal']],
+    ['base64', utf8(base64(report)), ['base64']],
+    ['base64 in lines', utf8(`${base64(report).replace(/.{76}/g, '$&\r\n')}\r\n`), ['base64']],
+    ['base64url without padding', utf8(Buffer.from(report).toString('base64url')), ['base64']],
+    ['MSG_REPORT_RSP of 4000 bytes', response(0, report, 4000), ['MSG_REPORT_RSP']],
+    ['MSG_REPORT_RSP of 1216 bytes', response(0, report, 1216), ['MSG_REPORT_RSP']],
+    ['Azure HCL report', hcl, ['Azure HCL report']],
+    ['Azure HCL report in base64', utf8(base64(hcl)), ['base64', 'Azure HCL report']],
+    ['report and table', concat(report, table), ['report and table']],
+    [
+      'configfs-tsm JSON',
+      utf8(JSON.stringify({ outblob: base64(report), auxblob: base64(table), provider: 'sev_guest' })),
+      ['configfs-tsm JSON'],
+    ],
+  ];
+  it.each(forms)('is found in %s', (_, input, expected) => {
+    const found = readReportInput(input);
+    expect(found.report).toEqual(report);
+    expect(found.forms).toEqual(expected);
+  });
+
+  it('brings its table along', () => {
+    expect(readReportInput(concat(report, table)).table).toEqual(table);
+    const json = utf8(JSON.stringify({ outblob: base64(report), auxblob: base64(table) }));
+    expect(readReportInput(json).table).toEqual(table);
+    expect(readReportInput(report).table).toBeNull();
+  });
+
+  it('is not made up where there is none: such input comes back as it is', () => {
+    for (const input of [
+      new Uint8Array(0),
+      utf8('hello'),
+      utf8('{}'),
+      utf8('{"outblob": 3}'),
+      utf8('{broken'),
+      report.subarray(0, 1000),
+      concat(report, new Uint8Array(7)),
+      new Uint8Array(1 << 21),
+    ]) {
+      const { report: same, forms: none, table: absent } = readReportInput(input);
+      expect(same).toBe(input);
+      expect([none, absent]).toEqual([[], null]);
+    }
+  });
+
+  it('is an InputError where the firmware answered with an error', () => {
+    expect(() => readReportInput(response(0x16, new Uint8Array(0), 4000))).toThrow(InputError);
+    expect(() => readReportInput(response(0x27, new Uint8Array(0), 4000))).toThrow(/0x27/);
+  });
+});
+
+describe('certificates', () => {
+  const crl = milan.crl();
+  it('are found in DER, PEM, base64 and tables, lists told from certificates', () => {
+    expect(readCertificateInput(leaf)).toEqual({ certificates: [leaf], crls: [], table: null, form: 'DER' });
+    expect(readCertificateInput(crl)).toEqual({ certificates: [], crls: [crl], table: null, form: 'DER' });
+    const pem = utf8(
+      milan
+        .chain()
+        .map((der) => toPem(der))
+        .join('') + toPem(crl, 'X509 CRL'),
+    );
+    expect(readCertificateInput(pem)).toEqual({
+      certificates: milan.chain(),
+      crls: [crl],
+      table: null,
+      form: 'PEM',
+    });
+    expect(readCertificateInput(utf8(base64(leaf)))).toEqual({
+      certificates: [leaf],
+      crls: [],
+      table: null,
+      form: 'base64',
+    });
+    expect(readCertificateInput(table)).toEqual({ certificates: [], crls: [], table, form: 'table' });
+  });
+
+  it('that are none come back for the verifier to refuse', () => {
+    for (const input of [utf8('<html>'), utf8('-----BEGIN CERTIFICATE-----\n'), new Uint8Array(3)]) {
+      expect(readCertificateInput(input)).toEqual({
+        certificates: [input],
+        crls: [],
+        table: null,
+        form: 'unknown',
+      });
+    }
+  });
+});
+
+describe.skipIf(!HAVE_VECTORS)('evidence of a real configfs-tsm', () => {
+  it('verifies as it was captured', () => {
+    const input = vector('veraison-services/files/scheme/sevsnp/test/evidence/sevsnp-tsm-report.json');
+    const { report: genuine, table: auxblob } = readReportInput(input);
+    const result = verifyEvidence(
+      { report: genuine, table: auxblob! },
+      { atMs: Date.UTC(2026, 0, 1), crl: 'skip', crypto },
+    );
+    expect(errorsOf(result)).toEqual([]);
+    expect(result.chain.isAmd).toBe(true);
+  });
+});
