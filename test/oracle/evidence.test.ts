@@ -145,6 +145,9 @@ describe.skipIf(check === null)('go-sev-guest check', () => {
 
 describe.skipIf(snpguest === null)('snpguest', () => {
   // A version 2 report does not name its product: snpguest must be told.
+  /** It refuses Turin by name in a report that cannot say so itself; the signature alone it still checks. */
+  const signatureOnly = (row: Case): boolean => row.product === 'turin' && row.version === 2;
+
   it.each(CASES)('verifies certs and attestation of $product, version $version, $key', (row) => {
     withFolder((folder) => {
       const out = attest(folder, row);
@@ -156,7 +159,7 @@ describe.skipIf(snpguest === null)('snpguest', () => {
       const chain = run(snpguest!, ['verify', 'certs', certs]);
       expect(`${chain.stdout}${chain.stderr}`).not.toMatch(/error/i);
       expect(chain.status).toBe(0);
-      const model = row.version === 2 ? ['-p', row.product] : [];
+      const model = row.version === 2 ? ['-p', row.product, ...(signatureOnly(row) ? ['-s'] : [])] : [];
       const report = run(snpguest!, ['verify', 'attestation', ...model, certs, join(out, 'report.bin')]);
       expect(`${report.stdout}${report.stderr}`).not.toMatch(/error/i);
       expect(report.status).toBe(0);
