@@ -3,134 +3,47 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
-import { AttestationReportV2, type ReportVersion } from '../abi/attestation-report.ts';
+import { AttestationReportV2 } from '../abi/attestation-report.ts';
 import { CERT_GUIDS } from '../abi/cert-table.ts';
 import { errnoName } from '../abi/errno.ts';
-import { GUEST_POLICY_DEFAULT } from '../abi/guest-policy.ts';
-import { IdAuth, IdBlock, SevPublicKey } from '../abi/id-block.ts';
 import type { ProductLine } from '../abi/product.ts';
 import { sevRetName } from '../abi/sev-status.ts';
-import { decodeTcb, formatTcb, parseTcbText, type TcbParts } from '../abi/tcb-version.ts';
+import { decodeTcb, formatTcb } from '../abi/tcb-version.ts';
 import { decodeCertificateTable, toPem } from '../certs/index.ts';
-import type { ChipConfig } from '../firmware/chip.ts';
-import {
-  cpuSigOf,
-  defaultImage,
-  kernelHashes,
-  type LaunchPlan,
-  parseOvmf,
-  planLaunch,
-  VCPU_TYPES,
-} from '../launch/index.ts';
+import type { LaunchPlan } from '../launch/index.ts';
 import type { Vmpl } from '../lib/addresses.ts';
-import { fromHex, isZero, readU64, toHex, utf8 } from '../lib/bytes.ts';
-import type { MachineCrypto } from '../lib/crypto.ts';
-import { EnvironmentError, InputError } from '../lib/errors.ts';
+import { readU64, toHex, utf8 } from '../lib/bytes.ts';
+import { EnvironmentError } from '../lib/errors.ts';
 import type { TraceEvent } from '../lib/trace.ts';
 import { type Attestation, attest, certificateBlob, Host, type Refusal } from '../machine/index.ts';
 import { BlobFile, replaceBlob } from '../os/blob-file.ts';
 import { errnoCode } from '../os/errno.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
-import { BLOB_FILE, type OpenHostState, openHostState } from './host-state.ts';
+import { BLOB_FILE, type OpenHostState } from './host-state.ts';
 import { toJson } from './json.ts';
 import {
-  choiceOption,
-  fileOption,
-  hexOption,
-  integerOption,
-  productOption,
-  sizeOption,
-  wordOption,
-} from './options.ts';
+  chipOverrides,
+  launchSettings,
+  MACHINE_ARGS,
+  type MachineOptions,
+  openMachineState,
+  readMachineOptions,
+} from './machine-options.ts';
+import { hexOption, integerOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
 
 const EXIT_NOT_VERIFIED = 2;
 const EXIT_REFUSED = 3;
 
-const BIOS_LIMIT_BYTES = 64 * 2 ** 20;
-const BOOT_FILE_LIMIT_BYTES = 2 ** 31;
 const GUEST_NAME = 'guest';
 
 const ARGS = {
-  bios: {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'OVMF image with SEV metadata (an embedded image if left out)',
-  },
-  kernel: {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'Kernel whose hash goes into the measured hash table',
-  },
-  initrd: { type: 'string', valueHint: 'FILE', description: 'Initial RAM disk, with --kernel' },
-  append: { type: 'string', valueHint: 'TEXT', description: 'Kernel command line, with --kernel' },
-  smp: { type: 'string', valueHint: 'N', description: 'vCPUs', default: '1' },
-  cpu: {
-    type: 'string',
-    valueHint: 'TYPE',
-    description: `CPU type: ${Object.keys(VCPU_TYPES).join(', ')}`,
-    default: 'EPYC-Milan-v2',
-  },
-  mem: { type: 'string', valueHint: 'SIZE', description: 'Guest memory', default: '4G' },
-  policy: {
-    type: 'string',
-    valueHint: 'WORD',
-    description: 'Guest policy',
-    default: `0x${GUEST_POLICY_DEFAULT.toString(16)}`,
-  },
-  chip: {
-    type: 'string',
-    valueHint: 'milan|genoa|turin',
-    description: 'Product line of the chip (that of the state folder; milan for a new one)',
-  },
-  'chip-id': {
-    type: 'string',
-    valueHint: 'HEX',
-    description: 'CHIP_ID of a new chip (derived from its secret if left out)',
-  },
-  tcb: {
-    type: 'string',
-    valueHint: 'BL,TEE,SNP,UCODE',
-    description: 'TCB of the running firmware; on Turin FMC comes first',
-  },
-  'report-version': {
-    type: 'string',
-    valueHint: '2|3|4|5',
-    description: 'Version of the report the firmware makes',
-  },
-  key: {
-    type: 'string',
-    valueHint: 'vcek|vlek',
-    description: "Key that signs: the chip's, or a cloud provider's",
-    default: 'vcek',
-  },
+  ...MACHINE_ARGS,
   vmpl: { type: 'string', valueHint: '0-3', description: 'VMPL the request names', default: '0' },
   'report-data': {
     type: 'string',
     valueHint: 'HEX',
     description: 'Up to 64 bytes, filled with zeros (random if left out)',
-  },
-  'host-data': { type: 'string', valueHint: 'HEX', description: 'Up to 32 bytes, filled with zeros' },
-  'id-block': {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'ID block, binary or base64, with --id-auth',
-  },
-  'id-auth': {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'ID authentication information, with --id-block',
-  },
-  certs: {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'Certificate blob for the guest (made in the state folder if left out)',
-  },
-  seed: { type: 'string', valueHint: 'N', description: 'Take all randomness and the time from this number' },
-  state: {
-    type: 'string',
-    valueHint: 'DIR',
-    description: 'State folder: secrets, TCB, blob ($XDG_STATE_HOME/softsnp/CHIP if left out)',
   },
   out: {
     type: 'string',
@@ -138,10 +51,6 @@ const ARGS = {
     description: 'Write report.bin, certs.bin, the certificates and trace.jsonl',
   },
   json: { type: 'boolean', description: 'Print one JSON object' },
-  verbose: {
-    type: 'boolean',
-    description: 'Print what the kernel, the VMM and the guest log, as it happens',
-  },
 } as const satisfies ArgsDef;
 
 type Args = ParsedArgs<typeof ARGS>;
@@ -161,158 +70,30 @@ export function attestVerb(output: Output): Verb {
 
 export const attestCommand: Verb = attestVerb(processOutput);
 
-interface Options {
-  readonly plan: (crypto: MachineCrypto) => LaunchPlan;
-  readonly bios: string;
-  readonly cpu: string;
-  readonly vcpus: number;
-  readonly memoryBytes: number;
-  readonly policy: bigint;
-  readonly product: ProductLine | null;
-  readonly chipId: string | null;
-  readonly tcb: string | null;
-  readonly reportVersion: ReportVersion | null;
-  readonly key: 'vcek' | 'vlek';
+interface Options extends MachineOptions {
   readonly vmpl: Vmpl;
   readonly reportData: Uint8Array | null;
-  readonly hostData: Uint8Array;
-  readonly idBlock: {
-    readonly block: Uint8Array;
-    readonly auth: Uint8Array;
-    readonly authorKey: boolean;
-  } | null;
-  readonly certs: string | null;
-  readonly seed: number | null;
-  readonly state: string | null;
   readonly out: string | null;
   readonly json: boolean;
-  readonly verbose: boolean;
 }
 
 function readOptions(args: Args): Options {
-  const vcpus = integerOption('smp', args.smp, 1, 4096);
-  const cpuSig = cpuSigOf(args.cpu);
-  const ovmf = parseOvmf(
-    args.bios === undefined ? defaultImage() : fileOption('bios', args.bios, BIOS_LIMIT_BYTES),
-  );
-  const boot = readBootFiles(args);
   return {
-    plan: (crypto) =>
-      planLaunch({
-        ovmf,
-        vcpus,
-        cpuSig,
-        ...(boot === null ? {} : { kernelHashes: kernelHashes(crypto.sha256, boot) }),
-      }),
-    bios: args.bios ?? 'embedded',
-    cpu: args.cpu,
-    vcpus,
-    memoryBytes: sizeOption('mem', args.mem),
-    policy: wordOption('policy', args.policy),
-    product: args.chip === undefined ? null : productOption('chip', args.chip),
-    chipId: args['chip-id'] ?? null,
-    tcb: args.tcb ?? null,
-    reportVersion:
-      args['report-version'] === undefined
-        ? null
-        : (integerOption('report-version', args['report-version'], 2, 5) as ReportVersion),
-    key: choiceOption('key', args.key, ['vcek', 'vlek']),
+    ...readMachineOptions(args),
     vmpl: integerOption('vmpl', args.vmpl, 0, 3) as Vmpl,
     reportData: args['report-data'] === undefined ? null : hexOption('report-data', args['report-data'], 64),
-    hostData: hexOption('host-data', args['host-data'] ?? '', 32),
-    idBlock: readIdBlockFiles(args),
-    certs: args.certs ?? null,
-    seed: args.seed === undefined ? null : integerOption('seed', args.seed, 0, Number.MAX_SAFE_INTEGER),
-    state: args.state ?? null,
     out: args.out ?? null,
     json: args.json === true,
-    verbose: args.verbose === true,
   };
-}
-
-function readBootFiles(args: Args) {
-  if (args.kernel === undefined) {
-    if (args.initrd !== undefined || args.append !== undefined) {
-      throw new InputError('OPTION_INVALID', 'needs --kernel', {
-        where: args.initrd === undefined ? '--append' : '--initrd',
-      });
-    }
-    return null;
-  }
-  return {
-    kernel: fileOption('kernel', args.kernel, BOOT_FILE_LIMIT_BYTES),
-    ...(args.initrd === undefined
-      ? {}
-      : { initrd: fileOption('initrd', args.initrd, BOOT_FILE_LIMIT_BYTES) }),
-    ...(args.append === undefined ? {} : { append: args.append }),
-  };
-}
-
-function readIdBlockFiles(args: Args): Options['idBlock'] {
-  const { 'id-block': blockPath, 'id-auth': authPath } = args;
-  if (blockPath === undefined || authPath === undefined) {
-    if (blockPath !== authPath) {
-      throw new InputError('OPTION_INVALID', '--id-block and --id-auth go together', { where: '--id-block' });
-    }
-    return null;
-  }
-  const block = binaryOrBase64('id-block', blockPath, IdBlock.size);
-  const auth = binaryOrBase64('id-auth', authPath, IdAuth.size);
-  const authorKey = auth.subarray(
-    IdAuth.offsetOf('author_key'),
-    IdAuth.offsetOf('author_key') + SevPublicKey.size,
-  );
-  return { block, auth, authorKey: !isZero(authorKey) };
-}
-
-function binaryOrBase64(name: string, path: string, size: number): Uint8Array {
-  const bytes = fileOption(name, path, 2 * size);
-  if (bytes.length === size) {
-    return bytes;
-  }
-  const text = new TextDecoder().decode(bytes).trim();
-  const decoded = /^[A-Za-z0-9+/]+=*$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : bytes;
-  if (decoded.length !== size) {
-    throw new InputError(
-      'OPTION_INVALID',
-      `${path} holds ${decoded.length} bytes, not ${size}, also not as base64`,
-      {
-        where: `--${name}`,
-      },
-    );
-  }
-  return decoded;
 }
 
 function runAttest(options: Options, output: Output): number {
-  const opened = openHostState({
-    product: options.product,
-    chipId: options.chipId === null ? null : chipIdOption(options.chipId, options.product ?? 'Milan'),
-    seed: options.seed,
-    stateDir: options.state,
-  });
+  const opened = openMachineState(options);
   try {
     return attestOn(opened, options, output);
   } finally {
     opened.close();
   }
-}
-
-function chipIdOption(text: string, product: ProductLine): Uint8Array {
-  const given = fromHex(text, '--chip-id');
-  const wanted = product === 'Turin' ? [8] : [64];
-  const id = new Uint8Array(64);
-  id.set(given.subarray(0, 64));
-  if (!wanted.includes(given.length) && !(given.length === 64 && isZero(id.subarray(8)))) {
-    throw new InputError(
-      'OPTION_INVALID',
-      `${given.length} bytes given; a CHIP_ID of ${product} has ${wanted[0]}`,
-      {
-        where: '--chip-id',
-      },
-    );
-  }
-  return id;
 }
 
 function attestOn(opened: OpenHostState, options: Options, output: Output): number {
@@ -350,11 +131,7 @@ function attestOn(opened: OpenHostState, options: Options, output: Output): numb
   const blob = blobOf(opened, host, options);
   const result = attest(host, {
     name: GUEST_NAME,
-    plan,
-    memoryBytes: options.memoryBytes,
-    policy: options.policy,
-    hostData: options.hostData,
-    ...(options.idBlock === null ? {} : { idBlock: options.idBlock }),
+    ...launchSettings(options, plan),
     blob,
     vmpl: options.vmpl,
     reportData: options.reportData ?? random.bytes(64),
@@ -376,14 +153,6 @@ function attestOn(opened: OpenHostState, options: Options, output: Output): numb
   return result.verdict.ok ? EXIT_OK : EXIT_NOT_VERIFIED;
 }
 
-function chipOverrides({ tcb, reportVersion }: Options, product: ProductLine): Partial<ChipConfig> {
-  const parts: TcbParts | null = tcb === null ? null : parseTcbText(tcb, product);
-  return {
-    ...(parts === null ? {} : { currentTcb: parts, committedTcb: parts, reportedTcb: parts }),
-    ...(reportVersion === null ? {} : { reportVersion }),
-  };
-}
-
 /** The file the VMM serves: the caller's, or a fresh one in the state folder. */
 function blobOf({ directory }: OpenHostState, host: Host, { certs, key }: Options): BlobFile {
   if (certs !== null) {
@@ -395,7 +164,7 @@ function blobOf({ directory }: OpenHostState, host: Host, { certs, key }: Option
       where: path,
     });
   }
-  return new BlobFile(path);
+  return new BlobFile(path, BLOB_FILE);
 }
 
 /** What a run of the verb has collected, and where it writes. */

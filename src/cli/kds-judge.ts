@@ -5,13 +5,12 @@ import type { KdsChain, KdsJudge } from '../kds/client.ts';
 import type { VcekName } from '../kds/url.ts';
 import { equalBytes, toHex } from '../lib/bytes.ts';
 import type { Clock } from '../lib/clock.ts';
-import { InputError } from '../lib/errors.ts';
 import { type KnownCertificate, type KnownRevocationList, VerifyCache } from '../verify/cache.ts';
 import { judgeChain } from '../verify/chain.ts';
 import { type Judging, runSync, type VerifyCrypto } from '../verify/crypto.ts';
 import { isError } from '../verify/findings.ts';
 import type { CertificateRole } from '../verify/profile.ts';
-import { AMD_ROOTS } from '../verify/trust.ts';
+import { chainRules } from '../verify/trust.ts';
 
 export interface KdsJudgeOptions {
   readonly crypto: VerifyCrypto;
@@ -27,17 +26,8 @@ export interface KdsJudgeOptions {
  */
 export function kdsJudge({ crypto, clock, trust }: KdsJudgeOptions): KdsJudge {
   const cache = new VerifyCache();
-  const amd: ReadonlySet<string> = new Set(AMD_ROOTS.map(({ sha256 }) => sha256));
   const run = <T>(judging: Judging<T>): T => runSync(crypto, judging);
-
-  const fingerprintOf = (der: Uint8Array, i: number): string => {
-    const known = run(cache.certificate(der));
-    if ('malformed' in known) {
-      throw new InputError('CERTIFICATE_INVALID', known.malformed, { where: `trust[${i}]` });
-    }
-    return known.fingerprint;
-  };
-  const trusted = trust === 'amd' ? amd : new Set(trust.map(fingerprintOf));
+  const { rules } = run(chainRules(cache, { atMs: 0, trust, crl: 'skip' }));
 
   /** What is wrong with the path from a leaf, or from an intermediate, to a trusted root. */
   const pathProblem = (
@@ -50,14 +40,8 @@ export function kdsJudge({ crypto, clock, trust }: KdsJudgeOptions): KdsJudge {
     if ('malformed' in intermediate || 'malformed' in root) {
       return 'a certificate of the chain cannot be read';
     }
-    const rules = {
-      atMs: clock.nowMs(),
-      trusted,
-      amd,
-      revocation: { mode: 'skip', minimumNumber: null },
-    } as const;
     const pool = { intermediates: [intermediate], roots: [root], lists: [] };
-    const path = run(judgeChain(cache, leaf, role, pool, rules));
+    const path = run(judgeChain(cache, leaf, role, pool, { ...rules, atMs: clock.nowMs() }));
     const problem = path.chainFindings.find(isError);
     return problem === undefined ? null : `${problem.code}: ${problem.message}`;
   };

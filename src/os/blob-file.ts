@@ -15,26 +15,29 @@ const RENAME_RETRIES = 4;
 /** Reads a blob file for the VMM: a fresh open file, hence a lock of its own, for every request. */
 export class BlobFile implements BlobSource {
   readonly name: string;
+  readonly #path: string;
 
-  constructor(path: string) {
-    this.name = path;
+  /** @param name what traces call the blob; its path unless given */
+  constructor(path: string, name = path) {
+    this.#path = path;
+    this.name = name;
   }
 
   tryLockShared(): { lock: BlobLock } | { busy: true } | { error: string } {
     for (let attempt = 0; attempt < RENAME_RETRIES; attempt++) {
       let fd: number;
       try {
-        fd = openSync(this.name, 'r');
+        fd = openSync(this.#path, 'r');
       } catch (error) {
-        return { error: `cannot open ${this.name}: ${errnoCode(error)}` };
+        return { error: `cannot open ${this.#path}: ${errnoCode(error)}` };
       }
       const answer = tryLock(fd, 'read');
       if (answer !== 'locked') {
         closeSync(fd);
         return answer === 'busy' ? { busy: true } : answer;
       }
-      if (stillNamed(this.name, fd)) {
-        return { lock: new OpenBlob(this.name, fd) };
+      if (stillNamed(this.#path, fd)) {
+        return { lock: new OpenBlob(this.#path, fd) };
       }
       closeSync(fd);
     }
