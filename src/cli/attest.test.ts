@@ -46,10 +46,17 @@ async function softsnp(...argv: string[]) {
 
 const attest = (...argv: string[]) => softsnp('attest', '--mem', '64M', '--state', at('state'), ...argv);
 
-/** Every file of a folder by name. */
+/** SHA-256 of every file of a folder by name. */
 const contents = (path: string) =>
   Object.fromEntries(
-    readdirSync(path).map((name) => [name, readFileSync(join(path, name)).toString('base64')]),
+    readdirSync(path).map((name) => {
+      return [
+        name,
+        createHash('sha256')
+          .update(readFileSync(join(path, name)))
+          .digest('hex'),
+      ];
+    }),
   );
 
 describe('attest', () => {
