@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The options that say which host a verb runs and how its guest is launched; attest, exec and up have them. */
+import type { ArgsDef, ParsedArgs } from 'citty';
+import type { ReportVersion } from '../abi/attestation-report.ts';
+import { GUEST_POLICY_DEFAULT } from '../abi/guest-policy.ts';
+import { IdAuth, IdBlock, SevPublicKey } from '../abi/id-block.ts';
+import type { ProductLine } from '../abi/product.ts';
+import { parseTcbText, type TcbParts } from '../abi/tcb-version.ts';
+import type { ChipConfig } from '../firmware/chip.ts';
+import {
+  cpuSigOf,
+  defaultImage,
+  kernelHashes,
+  type LaunchPlan,
+  parseOvmf,
+  planLaunch,
+  VCPU_TYPES,
+} from '../launch/index.ts';
+import { fromHex, isZero } from '../lib/bytes.ts';
+import type { MachineCrypto } from '../lib/crypto.ts';
+import { InputError } from '../lib/errors.ts';
+import type { LaunchSettings } from '../vmm/launch-vm.ts';
+import { type OpenHostState, openHostState } from './host-state.ts';
+import {
+  choiceOption,
+  fileOption,
+  hexOption,
+  integerOption,
+  productOption,
+  sizeOption,
+  wordOption,
+} from './options.ts';
+
+const BIOS_LIMIT_BYTES = 64 * 2 ** 20;
+const BOOT_FILE_LIMIT_BYTES = 2 ** 31;
+
+export const MACHINE_ARGS = {
+  bios: {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'OVMF image with SEV metadata (an embedded image if left out)',
+  },
+  kernel: {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'Kernel whose hash goes into the measured hash table',
+  },
+  initrd: { type: 'string', valueHint: 'FILE', description: 'Initial RAM disk, with --kernel' },
+  append: { type: 'string', valueHint: 'TEXT', description: 'Kernel command line, with --kernel' },
+  smp: { type: 'string', valueHint: 'N', description: 'vCPUs', default: '1' },
+  cpu: {
+    type: 'string',
+    valueHint: 'TYPE',
+    description: `CPU type: ${Object.keys(VCPU_TYPES).join(', ')}`,
+    default: 'EPYC-Milan-v2',
+  },
+  mem: { type: 'string', valueHint: 'SIZE', description: 'Guest memory', default: '4G' },
+  policy: {
+    type: 'string',
+    valueHint: 'WORD',
+    description: 'Guest policy',
+    default: `0x${GUEST_POLICY_DEFAULT.toString(16)}`,
+  },
+  chip: {
+    type: 'string',
+    valueHint: 'milan|genoa|turin',
+    description: 'Product line of the chip (that of the state folder; milan for a new one)',
+  },
+  'chip-id': {
+    type: 'string',
+    valueHint: 'HEX',
+    description: 'CHIP_ID of a new chip (derived from its secret if left out)',
+  },
+  tcb: {
+    type: 'string',
+    valueHint: 'BL,TEE,SNP,UCODE',
+    description: 'TCB of the running firmware; on Turin FMC comes first',
+  },
+  'report-version': {
+    type: 'string',
+    valueHint: '2|3|4|5',
+    description: 'Version of the report the firmware makes',
+  },
+  key: {
+    type: 'string',
+    valueHint: 'vcek|vlek',
+    description: "Key that signs: the chip's, or a cloud provider's",
+    default: 'vcek',
+  },
+  'host-data': { type: 'string', valueHint: 'HEX', description: 'Up to 32 bytes, filled with zeros' },
+  'id-block': {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'ID block, binary or base64, with --id-auth',
+  },
+  'id-auth': {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'ID authentication information, with --id-block',
+  },
+  certs: {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'Certificate blob for the guest (made in the state folder if left out)',
+  },
+  seed: { type: 'string', valueHint: 'N', description: 'Take all randomness and the time from this number' },
+  state: {
+    type: 'string',
+    valueHint: 'DIR',
+    description: 'State folder: secrets, TCB, blob ($XDG_STATE_HOME/softsnp/CHIP if left out)',
+  },
+  verbose: {
+    type: 'boolean',
+    description: 'Print what the kernel, the VMM and the guest log, as it happens',
+  },
+} as const satisfies ArgsDef;
+
+export type MachineArgs = ParsedArgs<typeof MACHINE_ARGS>;
+
+/** What the options say of the host and of one guest. */
+export interface MachineOptions {
+  readonly plan: (crypto: MachineCrypto) => LaunchPlan;
+  readonly bios: string;
+  readonly cpu: string;
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+  readonly policy: bigint;
+  readonly product: ProductLine | null;
+  readonly chipId: string | null;
+  readonly tcb: string | null;
+  readonly reportVersion: ReportVersion | null;
+  readonly key: 'vcek' | 'vlek';
+  readonly hostData: Uint8Array;
+  readonly idBlock: NonNullable<LaunchSettings['idBlock']> | null;
+  readonly certs: string | null;
+  readonly seed: number | null;
+  readonly state: string | null;
+  readonly verbose: boolean;
+}
+
+export function readMachineOptions(args: MachineArgs): MachineOptions {
+  const vcpus = integerOption('smp', args.smp, 1, 4096);
+  const cpuSig = cpuSigOf(args.cpu);
+  const ovmf = parseOvmf(
+    args.bios === undefined ? defaultImage() : fileOption('bios', args.bios, BIOS_LIMIT_BYTES),
+  );
+  const boot = readBootFiles(args);
+  return {
+    plan: (crypto) =>
+      planLaunch({
+        ovmf,
+        vcpus,
+        cpuSig,
+        ...(boot === null ? {} : { kernelHashes: kernelHashes(crypto.sha256, boot) }),
+      }),
+    bios: args.bios ?? 'embedded',
+    cpu: args.cpu,
+    vcpus,
+    memoryBytes: sizeOption('mem', args.mem),
+    policy: wordOption('policy', args.policy),
+    product: args.chip === undefined ? null : productOption('chip', args.chip),
+    chipId: args['chip-id'] ?? null,
+    tcb: args.tcb ?? null,
+    reportVersion:
+      args['report-version'] === undefined
+        ? null
+        : (integerOption('report-version', args['report-version'], 2, 5) as ReportVersion),
+    key: choiceOption('key', args.key, ['vcek', 'vlek']),
+    hostData: hexOption('host-data', args['host-data'] ?? '', 32),
+    idBlock: readIdBlockFiles(args),
+    certs: args.certs ?? null,
+    seed: args.seed === undefined ? null : integerOption('seed', args.seed, 0, Number.MAX_SAFE_INTEGER),
+    state: args.state ?? null,
+    verbose: args.verbose === true,
+  };
+}
+
+function readBootFiles(args: MachineArgs) {
+  if (args.kernel === undefined) {
+    if (args.initrd !== undefined || args.append !== undefined) {
+      throw new InputError('OPTION_INVALID', 'needs --kernel', {
+        where: args.initrd === undefined ? '--append' : '--initrd',
+      });
+    }
+    return null;
+  }
+  return {
+    kernel: fileOption('kernel', args.kernel, BOOT_FILE_LIMIT_BYTES),
+    ...(args.initrd === undefined
+      ? {}
+      : { initrd: fileOption('initrd', args.initrd, BOOT_FILE_LIMIT_BYTES) }),
+    ...(args.append === undefined ? {} : { append: args.append }),
+  };
+}
+
+function readIdBlockFiles(args: MachineArgs): MachineOptions['idBlock'] {
+  const { 'id-block': blockPath, 'id-auth': authPath } = args;
+  if (blockPath === undefined || authPath === undefined) {
+    if (blockPath !== authPath) {
+      throw new InputError('OPTION_INVALID', '--id-block and --id-auth go together', { where: '--id-block' });
+    }
+    return null;
+  }
+  const block = binaryOrBase64('id-block', blockPath, IdBlock.size);
+  const auth = binaryOrBase64('id-auth', authPath, IdAuth.size);
+  const authorKey = auth.subarray(
+    IdAuth.offsetOf('author_key'),
+    IdAuth.offsetOf('author_key') + SevPublicKey.size,
+  );
+  return { block, auth, authorKey: !isZero(authorKey) };
+}
+
+function binaryOrBase64(name: string, path: string, size: number): Uint8Array {
+  const bytes = fileOption(name, path, 2 * size);
+  if (bytes.length === size) {
+    return bytes;
+  }
+  const text = new TextDecoder().decode(bytes).trim();
+  const decoded = /^[A-Za-z0-9+/]+=*$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : bytes;
+  if (decoded.length !== size) {
+    throw new InputError(
+      'OPTION_INVALID',
+      `${path} holds ${decoded.length} bytes, not ${size}, also not as base64`,
+      {
+        where: `--${name}`,
+      },
+    );
+  }
+  return decoded;
+}
+
+/** Opens the state folder of the host the options name. */
+export function openMachineState(options: MachineOptions): OpenHostState {
+  return openHostState({
+    product: options.product,
+    chipId: options.chipId === null ? null : chipIdOption(options.chipId, options.product ?? 'Milan'),
+    seed: options.seed,
+    stateDir: options.state,
+  });
+}
+
+function chipIdOption(text: string, product: ProductLine): Uint8Array {
+  const given = fromHex(text, '--chip-id');
+  const wanted = product === 'Turin' ? [8] : [64];
+  const id = new Uint8Array(64);
+  id.set(given.subarray(0, 64));
+  if (!wanted.includes(given.length) && !(given.length === 64 && isZero(id.subarray(8)))) {
+    throw new InputError(
+      'OPTION_INVALID',
+      `${given.length} bytes given; a CHIP_ID of ${product} has ${wanted[0]}`,
+      {
+        where: '--chip-id',
+      },
+    );
+  }
+  return id;
+}
+
+/** How a guest of these options is launched. */
+export function launchSettings(options: MachineOptions, plan: LaunchPlan): LaunchSettings {
+  return {
+    plan,
+    memoryBytes: options.memoryBytes,
+    policy: options.policy,
+    hostData: options.hostData,
+    ...(options.idBlock === null ? {} : { idBlock: options.idBlock }),
+  };
+}
+
+/** What differs from a usual chip of the product. */
+export function chipOverrides(
+  { tcb, reportVersion }: MachineOptions,
+  product: ProductLine,
+): Partial<ChipConfig> {
+  const parts: TcbParts | null = tcb === null ? null : parseTcbText(tcb, product);
+  return {
+    ...(parts === null ? {} : { currentTcb: parts, committedTcb: parts, reportedTcb: parts }),
+    ...(reportVersion === null ? {} : { reportVersion }),
+  };
+}
