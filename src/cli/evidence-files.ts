@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Evidence from files, folders and the key service, as the options of `softsnp verify` name it. */
+/** Evidence from files and folders, as the options of `softsnp verify` name it. */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
-import { decodeTcb } from '../abi/tcb-version.ts';
-import { fromPem } from '../certs/pem.ts';
+import { PRODUCT_LINES } from '../abi/product.ts';
 import { embeddedAuthority } from '../kds/authority.ts';
-import { formatKdsTarget, hwidOfChipId } from '../kds/url.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 import { type CertificateInput, readCertificateInput, readReportInput } from '../verify/inputs.ts';
-import { decodeReport, productOfReport, wantedKind } from '../verify/report.ts';
 import { fileOption } from './options.ts';
 
 export const MAX_FILE_BYTES = 1 << 20;
@@ -125,95 +121,4 @@ export function trustedRoots(text: string): readonly Uint8Array[] {
     throw new InputError('OPTION_INVALID', `no certificate in ${text}`, { where: '--trust' });
   }
   return certificates;
-}
-
-const FETCH_TIMEOUT_MS = 20_000;
-const MAX_ANSWER_BYTES = 1 << 18;
-
-/** What could not be fetched: the URL and why. */
-export interface Unfetched {
-  readonly url: string;
-  readonly why: string;
-}
-
-export interface Fetched extends Gathered {
-  readonly failures: readonly Unfetched[];
-}
-
-/**
- * Fetches what belongs to a report from a key service: VCEK, chain and revocation list.
- *
- * Returns  what came, and what did not with the reason; a VLEK certificate cannot be had there
- */
-export async function fetchEvidence(
-  base: string,
-  reportBytes: Uint8Array,
-  told: ProductLine | null,
-): Promise<Fetched> {
-  const { report } = decodeReport(reportBytes);
-  if (report === null) {
-    return { ...NOTHING, failures: [] };
-  }
-  const own = productOfReport(report) ?? told;
-  const failures: Unfetched[] = [];
-  // A version 2 report names no product line; a chip of the other line is simply not known there.
-  for (const product of own === null ? (['Milan', 'Genoa'] as const) : [own]) {
-    const kind = wantedKind(report) === 'VLEK' ? 'vlek' : 'vcek';
-    const certificates: Uint8Array[] = [];
-    if (kind === 'vcek') {
-      const hwid = hwidOfChipId(product, report.chip_id);
-      if (hwid === null) {
-        return { ...NOTHING, failures: [{ url: base, why: 'CHIP_ID is masked: nobody can fetch the VCEK' }] };
-      }
-      const tcb = decodeTcb(report.reported_tcb, product);
-      const leaf = await get(base, formatKdsTarget({ type: 'vcek', product, hwid, tcb }));
-      if (!(leaf instanceof Uint8Array)) {
-        failures.push(leaf);
-        continue;
-      }
-      certificates.push(leaf);
-    }
-    const chain = await get(base, formatKdsTarget({ type: 'cert_chain', path: kind, product }));
-    const crl = await get(base, formatKdsTarget({ type: 'crl', path: kind, product }));
-    const missing = [chain, crl].filter((answer): answer is Unfetched => !(answer instanceof Uint8Array));
-    return {
-      certificates: [...certificates, ...(chain instanceof Uint8Array ? pemCertificates(chain) : [])],
-      crls: crl instanceof Uint8Array ? [crl] : [],
-      table: null,
-      failures: missing,
-    };
-  }
-  return { ...NOTHING, failures };
-}
-
-const pemCertificates = (answer: Uint8Array): readonly Uint8Array[] =>
-  fromPem(new TextDecoder().decode(answer));
-
-async function get(base: string, target: string): Promise<Uint8Array | Unfetched> {
-  const url = `${base.replace(/\/+$/, '')}${target}`;
-  try {
-    const answer = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
-    if (answer.status !== 200) {
-      await answer.body?.cancel();
-      return { url, why: `HTTP status ${answer.status}` };
-    }
-    return await bounded(answer, url);
-  } catch (error) {
-    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-    return { url, why: errnoCode(cause) };
-  }
-}
-
-/** The body, as long as it is of a size that an honest answer has. */
-async function bounded(answer: Response, url: string): Promise<Uint8Array | Unfetched> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of answer.body ?? []) {
-    size += chunk.length;
-    if (size > MAX_ANSWER_BYTES) {
-      return { url, why: `an answer of more than ${MAX_ANSWER_BYTES} bytes` };
-    }
-    chunks.push(chunk);
-  }
-  return Uint8Array.from(Buffer.concat(chunks));
 }

@@ -15,9 +15,10 @@ import { runSync } from '../verify/crypto.ts';
 import { decodeReport, productOfReport, type Report } from '../verify/report.ts';
 import { certificateFiles, type Gathered, MAX_FILE_BYTES, reportFile } from './evidence-files.ts';
 import { idblockVerb } from './idblock.ts';
+import { toJson } from './json.ts';
 import { fileOption, productOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
-import { certificateJson, jsonValue } from './verdict-text.ts';
+import { certificateJson } from './verdict-text.ts';
 
 const JSON_ARG = { json: { type: 'boolean', description: 'Print one JSON object' } } as const;
 
@@ -68,8 +69,8 @@ function reportVerb(output: Output): Verb {
       const product = args.product === undefined ? own : productOption('product', args.product);
       const tcbs = product === null ? {} : tcbTexts(report, product);
       if (args.json === true) {
-        const document = { read_as: forms, product, report: jsonValue(report), tcbs, findings };
-        output.stdout(`${JSON.stringify(document, null, 2)}\n`);
+        const document = { read_as: forms, product, report, tcbs, findings };
+        output.stdout(toJson(document));
         return EXIT_OK;
       }
       for (const [name, [offset]] of Object.entries(reportLayout(report.version)!.fields)) {
@@ -112,7 +113,7 @@ function certsVerb(output: Output): Verb {
     run: ({ args }) => {
       const rows = certificateRows(certificateFiles('PATH', args.path));
       if (args.json === true) {
-        output.stdout(`${JSON.stringify({ certificates: rows }, null, 2)}\n`);
+        output.stdout(toJson({ certificates: rows }));
         return EXIT_OK;
       }
       for (const row of rows) {
@@ -165,7 +166,7 @@ function tableVerb(output: Output): Verb {
         starts: toHex(data.subarray(0, 8)),
       }));
       if (args.json === true) {
-        output.stdout(`${JSON.stringify({ size: table.length, entries }, null, 2)}\n`);
+        output.stdout(toJson({ size: table.length, entries }));
         return EXIT_OK;
       }
       for (const { guid, kind, offset, length } of entries) {

@@ -9,22 +9,6 @@ import { certificateLabel } from '../verify/profile.ts';
 import { exitCodeOf, type VerifyResult } from '../verify/verify.ts';
 import type { Explanation } from '../verify/why.ts';
 
-/** Wire values as JSON: bytes in hexadecimal, 64-bit words as 0x text. */
-export function jsonValue(value: unknown): unknown {
-  if (value instanceof Uint8Array) {
-    return toHex(value);
-  }
-  if (typeof value === 'bigint') {
-    return `0x${value.toString(16)}`;
-  }
-  if (Array.isArray(value)) {
-    return value.map(jsonValue);
-  }
-  return typeof value === 'object' && value !== null
-    ? Object.fromEntries(Object.entries(value).map(([key, item]) => [key, jsonValue(item)]))
-    : value;
-}
-
 /** A certificate in a few fields. */
 export function certificateJson(known: KnownCertificate): Record<string, unknown> {
   const { certificate, fingerprint, role, endorsement } = known;
@@ -64,9 +48,9 @@ export function verdictJson(result: VerifyResult, why: readonly Explanation[]): 
       certificates: [leaf, intermediate, root].flatMap((known) =>
         known === null ? [] : [certificateJson(known)],
       ),
-      crl: crl === null ? null : jsonValue(crl),
+      crl,
     },
-    report: jsonValue(result.report),
+    report: result.report,
   };
 }
 

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `softsnp verify`: is the evidence genuine, is it what was wanted, and if not, why not? */
 import { defineCommand } from 'citty';
-import type { ProductLine } from '../abi/product.ts';
+import { KdsClient, type KdsTiming } from '../kds/client.ts';
+import type { Clock } from '../lib/clock.ts';
 import { InputError } from '../lib/errors.ts';
+import { systemClock } from '../os/system-clock.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { verifyCertificates } from '../verify/certificates.ts';
+import type { VerifyCrypto } from '../verify/crypto.ts';
 import type { Evidence } from '../verify/evidence.ts';
 import { DEFAULT_POLICY, type Policy, parsePolicy } from '../verify/policy.ts';
 import { exitCodeOf, type VerifyOptions, verifyEvidence } from '../verify/verify.ts';
 import { explain } from '../verify/why.ts';
+import { fetchEvidence } from './evidence-fetch.ts';
 import {
   certificateFiles,
   crlFile,
-  type Fetched,
-  fetchEvidence,
   type Gathered,
   MAX_FILE_BYTES,
   merged,
@@ -21,6 +23,8 @@ import {
   reportFile,
   trustedRoots,
 } from './evidence-files.ts';
+import { toJson } from './json.ts';
+import { kdsJudge } from './kds-judge.ts';
 import { fileOption, productOption } from './options.ts';
 import { type Output, processOutput, type Verb } from './run.ts';
 import { chainsJson, chainsText, verdictJson, verdictText } from './verdict-text.ts';
@@ -62,17 +66,23 @@ const REPORT_ARGS = {
   ...COMMON_ARGS,
 } as const;
 
-/** `softsnp verify`, writing to `output`, at `nowMs` unless told otherwise. */
-export function verifyVerb(output: Output, nowMs: () => number): Verb {
+/** What the verb takes from outside; tests hand in their own. */
+export interface VerifyEnvironment {
+  readonly clock: Clock;
+  readonly kdsTiming: Partial<KdsTiming>;
+}
+
+/** `softsnp verify`, writing to `output`. */
+export function verifyVerb(output: Output, environment: VerifyEnvironment): Verb {
   return defineCommand({
     meta: { name: 'verify', description: 'Verify attestation evidence and say why not' },
-    subCommands: { report: reportVerb(output, nowMs), certs: certsVerb(output, nowMs) },
+    subCommands: { report: reportVerb(output, environment), certs: certsVerb(output, environment) },
   });
 }
 
-export const verifyCommand: Verb = verifyVerb(processOutput, () => Date.now());
+export const verifyCommand: Verb = verifyVerb(processOutput, { clock: systemClock, kdsTiming: {} });
 
-function reportVerb(output: Output, nowMs: () => number): Verb {
+function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
   return defineCommand({
     meta: {
       name: 'report',
@@ -85,6 +95,8 @@ function reportVerb(output: Output, nowMs: () => number): Verb {
         throw new InputError('OPTION_INVALID', 'contradicts --offline', { where: '--kds' });
       }
       const product = args.product === undefined ? null : productOption('product', args.product);
+      const common = commonOptions(args, environment.clock);
+      const policy = policyOption(args.policy);
       const given = reportFile(args.file);
       const local = [
         given.gathered,
@@ -93,31 +105,41 @@ function reportVerb(output: Output, nowMs: () => number): Verb {
           : { ...NOTHING, table: fileOption('table', args.table, MAX_FILE_BYTES) },
         args.certs === undefined ? NOTHING : certificateFiles('certs', args.certs),
       ].reduce(merged, NOTHING);
-      const fetched = await fetchedFor(args.kds, given.report, product);
-      const gathered = merged(local, fetched);
-      const evidence = evidenceOf(given.report, gathered, args.crl);
-      const options = {
-        ...commonOptions(args, nowMs),
-        policy: policyOption(args.policy),
-        ...(product === null ? {} : { product }),
-      };
       const crypto = nodeVerifyCrypto();
-      const result = verifyEvidence(evidence, { ...options, crypto });
+      const fetched =
+        args.kds === undefined
+          ? { ...NOTHING, failures: [] }
+          : await fetchEvidence(kdsClient(args.kds, common, crypto, environment), given.report, product);
+      const evidence = evidenceOf(given.report, merged(local, fetched), args.crl);
+      const told = product === null ? {} : { product };
+      const result = verifyEvidence(evidence, { ...common, ...told, policy, crypto });
       const why = result.ok ? [] : explain(evidence, result, crypto);
-      for (const { url, why: reason } of fetched.failures) {
-        output.stderr(`softsnp: not fetched: ${url}: ${reason}\n`);
+      for (const failure of fetched.failures) {
+        output.stderr(`softsnp: not fetched: ${failure}\n`);
       }
-      if (args.json === true) {
-        output.stdout(`${JSON.stringify({ read_as: given.forms, ...verdictJson(result, why) }, null, 2)}\n`);
-      } else {
-        output.stdout(verdictText(result, why));
-      }
+      output.stdout(
+        args.json === true
+          ? toJson({ read_as: given.forms, ...verdictJson(result, why) })
+          : verdictText(result, why),
+      );
       return exitCodeOf(result);
     },
   });
 }
 
-function certsVerb(output: Output, nowMs: () => number): Verb {
+/** A client that believes what the verifier believes, at the time it verifies for. */
+function kdsClient(
+  base: string,
+  common: CommonOptions,
+  crypto: VerifyCrypto,
+  { clock, kdsTiming }: VerifyEnvironment,
+): KdsClient {
+  const at: Clock = { nowMs: () => common.atMs, monotonicMs: () => clock.monotonicMs() };
+  const judge = kdsJudge({ crypto, clock: at, trust: common.trust ?? 'amd' });
+  return new KdsClient({ base, judge, clock: at, timing: kdsTiming });
+}
+
+function certsVerb(output: Output, { clock }: VerifyEnvironment): Verb {
   return defineCommand({
     meta: {
       name: 'certs',
@@ -140,12 +162,10 @@ function certsVerb(output: Output, nowMs: () => number): Verb {
         args.crl,
       );
       const result = verifyCertificates(certificates, {
-        ...commonOptions(args, nowMs),
+        ...commonOptions(args, clock),
         crypto: nodeVerifyCrypto(),
       });
-      output.stdout(
-        args.json === true ? `${JSON.stringify(chainsJson(result), null, 2)}\n` : chainsText(result),
-      );
+      output.stdout(args.json === true ? toJson(chainsJson(result)) : chainsText(result));
       return exitCodeOf(result);
     },
   });
@@ -168,9 +188,11 @@ interface CommonArgs {
   readonly trust?: string | undefined;
 }
 
-function commonOptions(args: CommonArgs, nowMs: () => number): Pick<VerifyOptions, 'atMs' | 'crl' | 'trust'> {
+type CommonOptions = Pick<VerifyOptions, 'atMs' | 'crl' | 'trust'>;
+
+function commonOptions(args: CommonArgs, clock: Clock): CommonOptions {
   return {
-    atMs: args.at === undefined ? nowMs() : timeOption(args.at),
+    atMs: args.at === undefined ? clock.nowMs() : timeOption(args.at),
     crl: args.crl === false ? 'skip' : 'require',
     ...(args.trust === undefined ? {} : { trust: trustedRoots(args.trust) }),
   };
@@ -202,12 +224,4 @@ function policyOption(path: string | undefined): Policy {
     throw new InputError('POLICY_INVALID', 'not JSON', { where: path, cause: error });
   }
   return parsePolicy(document);
-}
-
-async function fetchedFor(
-  url: string | undefined,
-  report: Uint8Array,
-  product: ProductLine | null,
-): Promise<Fetched> {
-  return url === undefined ? { ...NOTHING, failures: [] } : fetchEvidence(url, report, product);
 }
