@@ -44,6 +44,7 @@ interface Bindings {
   readonly koffi: Koffi;
   readonly fcntl: Native;
   readonly ioctl: Native;
+  readonly ioctlPointer: AsyncNative;
   readonly read: Native;
   readonly write: Native;
   readonly socket: Native;
@@ -63,6 +64,8 @@ function bind(): Bindings {
     koffi,
     fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
     ioctl: libc.func('int ioctl(int fd, unsigned long request, ...)'),
+    // Koffi cannot call variadic functions from its pool; on Linux one pointer is passed the same way.
+    ioctlPointer: libc.func('int ioctl(int fd, unsigned long request, void *arg)'),
     read: libc.func('long read(int fd, void *buf, size_t count)'),
     write: libc.func('long write(int fd, const void *buf, size_t count)'),
     socket: libc.func('int socket(int domain, int type, int protocol)'),
@@ -187,7 +190,7 @@ export function ioctl(fd: number, request: number, arg: Uint8Array | number): nu
 function onPool(
   lib: Bindings,
   call: AsyncNative,
-  args: readonly (number | string | null)[],
+  args: readonly (number | string | null | Uint8Array)[],
 ): Promise<number> {
   return new Promise((resolve, reject) => {
     call.async(...args, (error: unknown, result: number) => {
@@ -200,6 +203,20 @@ function onPool(
       }
     });
   });
+}
+
+/**
+ * ioctl(2) with a structure, on a pool thread: it may take as long as the device likes. The structure and
+ * whatever it points at must stay referenced until then.
+ */
+export function ioctlOnPool(fd: number, request: number, arg: Uint8Array): Promise<number> {
+  const lib = native('ioctl clients');
+  return onPool(lib, lib.ioctlPointer, [fd, request, arg]);
+}
+
+/** Where bytes lie in memory. It holds as long as they are referenced, for those of an ArrayBuffer of their own. */
+export function addressOf(bytes: Uint8Array): bigint {
+  return native('ioctl clients').koffi.address(bytes);
 }
 
 /**
