@@ -27,6 +27,7 @@ import {
   writeShared,
 } from '../testing.ts';
 import { type KernelGeneration, KVM_6_12 } from '../uapi/generation.ts';
+import { reqCertsV7 } from '../uapi/req-certs-v7.ts';
 
 const GUEST_REQUEST = 0x80000011;
 const EXT_GUEST_REQUEST = 0x80000012;
