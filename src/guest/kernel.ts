@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One guest's kernel: the code of all its vCPUs, and the work programs in the guest give it. */
-
 import { Errno } from '../abi/errno.ts';
-import type { GuestProgram } from '../abi/guest-ops.ts';
-import { GuestException, VECTOR_VC } from '../abi/guest-ops.ts';
+import { GuestException, type GuestOp, type GuestProgram, VECTOR_VC } from '../abi/guest-ops.ts';
+import type { Gpa } from '../lib/addresses.ts';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import type { Tracer } from '../lib/trace.ts';
 import { entryPoint, TRAMPOLINE_START_IP } from './ap-vmsa.ts';
 import { applicationProcessor, type Booted, type BootOptions, bootProcessor } from './boot.ts';
-import { type Guest, hlt } from './cpu.ts';
+import type { Guest } from './cpu.ts';
 import { terminateGeneric } from './ghcb.ts';
 import { KernelPages } from './memory-map.ts';
 import { SevGuest, type SevGuestCall, type SevGuestReply } from './sev-guest.ts';
@@ -41,6 +40,12 @@ export interface JobHandle<T> {
   readonly result: T | undefined;
 }
 
+interface QueuedJob<T> {
+  readonly job: GuestJob<T>;
+  done: boolean;
+  result: T | undefined;
+}
+
 const RESET_VECTOR = 0xffff_fff0;
 /** The kernel runs at VMPL0: there is no SVSM below it. */
 const KERNEL_VMPL = 0;
@@ -49,7 +54,7 @@ export class GuestKernel {
   readonly name: string;
   readonly #options: GuestKernelOptions;
   readonly #online = new Set<number>();
-  #queue: (() => Guest<void>)[] = [];
+  readonly #queue: QueuedJob<unknown>[] = [];
   #system: RunningSystem | null = null;
 
   constructor(options: GuestKernelOptions) {
@@ -80,25 +85,21 @@ export class GuestKernel {
   boot(vcpuId: number, vmsa: Uint8Array): GuestProgram {
     const entry = entryPoint(vmsa);
     if (vcpuId === 0 && entry === (this.#options.bootEntry ?? RESET_VECTOR)) {
-      return this.#guarded(this.#bootAndServe());
+      return this.#bootAndServe();
     }
     const pages = KernelPages.place(this.#options.memoryMap, this.#options.vcpus);
     if (entry === TRAMPOLINE_START_IP && pages !== null && vcpuId < this.#options.vcpus) {
-      return this.#guarded(applicationProcessor(vcpuId, pages.ghcb(vcpuId), this.#online));
+      return this.#applicationProcessor(vcpuId, pages.ghcb(vcpuId));
     }
     return noCode();
   }
 
   /** Queues work for vCPU 0; it runs after the boot and after what was queued before. */
   submit<T>(job: GuestJob<T>): JobHandle<T> {
-    const handle: { done: boolean; result: T | undefined } = { done: false, result: undefined };
-    const run = function* (this: GuestKernel): Guest<void> {
-      handle.result = yield* job(this.#system!);
-      handle.done = true;
-    };
-    this.#queue.push(run.bind(this));
+    const queued: QueuedJob<T> = { job, done: false, result: undefined };
+    this.#queue.push(queued as QueuedJob<unknown>);
     this.#options.onJob?.();
-    return handle;
+    return queued;
   }
 
   /** Queues one ioctl of /dev/sev-guest; -ENODEV when the driver did not load. */
@@ -109,6 +110,26 @@ export class GuestKernel {
   }
 
   *#bootAndServe(): Guest<void> {
+    try {
+      const system = yield* this.#start();
+      this.#system = system;
+      for (;;) {
+        const next = this.#queue[0];
+        if (next === undefined) {
+          yield HLT;
+          continue;
+        }
+        next.result = yield* next.job(system);
+        next.done = true;
+        this.#queue.shift();
+      }
+    } catch (error) {
+      yield* this.#unexpected(error);
+    }
+  }
+
+  /** Boots, then loads the driver. */
+  *#start(): Guest<RunningSystem> {
     const { crypto, clock, tracer, onLog, vmpckId = KERNEL_VMPL } = this.#options;
     const booted = yield* bootProcessor(this.#options, this.#online);
     const { pages, ghcb, secretsGpa } = booted;
@@ -117,31 +138,28 @@ export class GuestKernel {
       ...{ ghcb, secretsGpa, request, response, certs },
       ...{ vmpckId, crypto, clock, tracer, onLog },
     });
-    this.#system = { ...booted, sevGuest };
-    for (;;) {
-      const job = this.#queue[0];
-      if (job === undefined) {
-        yield* hlt();
-        continue;
-      }
-      yield* job();
-      this.#queue.shift();
+    return { ...booted, sevGuest };
+  }
+
+  *#applicationProcessor(id: number, ghcbGpa: Gpa): Guest<void> {
+    try {
+      yield* applicationProcessor(id, ghcbGpa, this.#online);
+    } catch (error) {
+      yield* this.#unexpected(error);
     }
   }
 
   /** A #VC the kernel has no answer to ends in a termination request, any other exception in a shutdown. */
-  *#guarded(program: Guest<void>): Guest<void> {
-    try {
-      yield* program;
-    } catch (error) {
-      if (!(error instanceof GuestException && error.vector === VECTOR_VC)) {
-        throw error;
-      }
-      this.#options.onLog?.(`unexpected #VC, error code 0x${error.errorCode.toString(16)}`);
-      yield* terminateGeneric('GHCB_SEV_ES_GEN_REQ');
+  *#unexpected(error: unknown): Guest<void> {
+    if (!(error instanceof GuestException && error.vector === VECTOR_VC)) {
+      throw error;
     }
+    this.#options.onLog?.(`unexpected #VC, error code 0x${error.errorCode.toString(16)}`);
+    yield* terminateGeneric('GHCB_SEV_ES_GEN_REQ');
   }
 }
+
+const HLT: GuestOp = { op: 'hlt' };
 
 const NO_DEVICE: SevGuestReply = Object.freeze({
   ret: -Errno.ENODEV,

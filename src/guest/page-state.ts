@@ -101,8 +101,7 @@ function* changePageState(
   for (let current = 0; current <= last; ) {
     ghcb.invalidate();
     ghcb.put('sw_scratch', ghcb.gpa + BigInt(BUFFER));
-    yield* ghcb.send(GhcbExit.SVM_VMGEXIT_PSC, 0n, 0n, part);
-    const result = yield* ghcb.receive(BUFFER + PSC_HEADER_SIZE);
+    const result = yield* ghcb.callWithBuffer(GhcbExit.SVM_VMGEXIT_PSC, part, BUFFER + PSC_HEADER_SIZE);
     const header = ghcb.answerBytes(BUFFER);
     const next = pscCurEntry(header, 0);
     if (

@@ -32,7 +32,7 @@ import {
 import { SECRETS_SEQNO_OFFSET, SECRETS_VMPCK_OFFSET } from '../abi/secrets-page.ts';
 import { sevRetName } from '../abi/sev-status.ts';
 import { type Gpa, gpa, PAGE_SIZE } from '../lib/addresses.ts';
-import { isZero, readU32, readU64, writeU32 } from '../lib/bytes.ts';
+import { isZero, readU16, readU32, readU64, writeU16, writeU32, writeU64 } from '../lib/bytes.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import type { Tracer } from '../lib/trace.ts';
@@ -101,6 +101,11 @@ const EXITINFO2_INVALID_LEN = snpGuestErr(SnpGuestVmmErr.SNP_GUEST_VMM_ERR_INVAL
 /** End of user addresses with four-level paging (TASK_SIZE_MAX). */
 const TASK_SIZE_MAX = 0x7fff_ffff_f000n;
 
+const MSG_SEQNO = GuestMessageHeader.offsetOf('msg_seqno');
+const MSG_TYPE = GuestMessageHeader.offsetOf('msg_type');
+const MSG_VERSION = GuestMessageHeader.offsetOf('msg_version');
+const MSG_SIZE = GuestMessageHeader.offsetOf('msg_size');
+
 const ZERO_PAGES = new Uint8Array(SEV_FW_BLOB_MAX_SIZE);
 const ZERO_KEY = new Uint8Array(VMPCK_SIZE);
 
@@ -135,6 +140,7 @@ interface Exchange {
 export class SevGuest {
   readonly #options: SevGuestOptions;
   readonly #seqnoGpa: Gpa;
+  /** The request page; what no request changes in the header is filled in once. */
   readonly #message = new Uint8Array(PAGE_SIZE);
   readonly #seqno = new Uint8Array(4);
   /** Null: empty or disabled. */
@@ -148,6 +154,13 @@ export class SevGuest {
     this.#options = options;
     this.#vmpck = vmpck;
     this.#seqnoGpa = gpa(options.secretsGpa + BigInt(SECRETS_SEQNO_OFFSET + 4 * options.vmpckId));
+    const header = GuestMessageHeader.encode({
+      algo: SNP_AEAD_AES_256_GCM,
+      hdr_version: GUEST_MESSAGE_HDR_VERSION,
+      hdr_size: GUEST_MESSAGE_HEADER_SIZE,
+      msg_vmpck: options.vmpckId,
+    });
+    this.#message.set(header);
   }
 
   /**
@@ -188,32 +201,34 @@ export class SevGuest {
     this.#options.tracer?.begin();
     this.#exitinfo2 = EXITINFO2_NOT_SENT;
     this.#exchange = null;
-    const answer = yield* this.#dispatch(call);
+    const started = this.#dispatch(call);
+    const answer = 'ret' in started ? started : yield* started;
     this.#traceAnswer(answer);
     const { ret, response = null, certs = null, req_data = null } = answer;
     const exitinfo2 = this.#exitinfo2;
     return { ret, exitinfo2, writeBack: exitinfo2 !== 0n, response, certs, req_data };
   }
 
-  *#dispatch(call: SevGuestCall): Guest<Answer> {
+  /** The answer, or what leads to it where something has to be sent. */
+  #dispatch(call: SevGuestCall): Answer | Guest<Answer> {
     switch (call.cmd) {
       case SnpGuestIoctl.SNP_GET_REPORT:
-        return yield* this.#getReport(call);
+        return this.#getReport(call);
       case SnpGuestIoctl.SNP_GET_DERIVED_KEY:
-        return yield* this.#getDerivedKey(call);
+        return this.#getDerivedKey(call);
       case SnpGuestIoctl.SNP_GET_EXT_REPORT:
-        return yield* this.#getExtReport(call);
+        return this.#getExtReport(call);
       default:
         return { ret: -Errno.ENOTTY };
     }
   }
 
-  *#getReport(call: SevGuestCall): Guest<Answer> {
+  #getReport(call: SevGuestCall): Answer | Guest<Answer> {
     const payload = requestBytes(call, SnpReportReq.size);
     if (typeof payload === 'number') {
       return { ret: payload };
     }
-    return yield* this.#sendGuestRequest({
+    return this.#sendGuestRequest({
       msgType: SnpMsg.SNP_MSG_REPORT_REQ,
       msgVersion: call.msg_version & 0xff,
       payload,
@@ -223,12 +238,12 @@ export class SevGuest {
     });
   }
 
-  *#getDerivedKey(call: SevGuestCall): Guest<Answer> {
+  #getDerivedKey(call: SevGuestCall): Answer | Guest<Answer> {
     const payload = requestBytes(call, SnpDerivedKeyReq.size);
     if (typeof payload === 'number') {
       return { ret: payload };
     }
-    return yield* this.#sendGuestRequest({
+    return this.#sendGuestRequest({
       msgType: SnpMsg.SNP_MSG_KEY_REQ,
       msgVersion: call.msg_version & 0xff,
       payload,
@@ -305,14 +320,18 @@ export class SevGuest {
 
   /** Sends the sealed page until it has been used up, one way or the other. */
   *#handleGuestRequest(request: Request, seqno: number): Guest<number> {
-    const { clock } = this.#options;
+    const { clock, ghcb } = this.#options;
     const startMs = clock.monotonicMs();
     let refusedForLength = false;
     this.#certsNpages = request.certsNpages;
     let ret: number;
     for (;;) {
       this.#traceSend(request, seqno);
-      ret = yield* this.#issueGuestRequest(request);
+      this.#prepareExit(request);
+      ret = this.#judge(
+        request,
+        yield* ghcb.call(request.exitCode, this.#options.request, this.#options.response),
+      );
       if (ret === -Errno.ENOSPC) {
         // The same page once more as a plain request: the firmware counts it, the number is used up.
         refusedForLength = true;
@@ -337,17 +356,20 @@ export class SevGuest {
     return ret;
   }
 
-  /** One VMGEXIT. */
-  *#issueGuestRequest(request: Request): Guest<number> {
-    const { ghcb, certs, request: requestGpa, response } = this.#options;
-    const extended = request.exitCode === GhcbExit.SVM_VMGEXIT_EXT_GUEST_REQUEST;
+  /** Fills the GHCB for one VMGEXIT. */
+  #prepareExit({ exitCode, certsNpages }: Request): void {
+    const { ghcb, certs } = this.#options;
     this.#exitinfo2 = EXITINFO2_NO_FW_CALL;
     ghcb.invalidate();
-    if (extended) {
+    if (exitCode === GhcbExit.SVM_VMGEXIT_EXT_GUEST_REQUEST) {
       ghcb.put('rax', certs);
-      ghcb.put('rbx', BigInt(request.certsNpages));
+      ghcb.put('rbx', BigInt(certsNpages));
     }
-    const result = yield* ghcb.call(request.exitCode, requestGpa, response);
+  }
+
+  /** What one VMGEXIT came to: 0, -errno or a positive EsResult. */
+  #judge({ exitCode }: Request, result: EsResult): number {
+    const { ghcb } = this.#options;
     if (result !== EsResult.ES_OK) {
       return result;
     }
@@ -358,7 +380,7 @@ export class SevGuest {
       case EXITINFO2_BUSY:
         return -Errno.EAGAIN;
       case EXITINFO2_INVALID_LEN:
-        if (extended) {
+        if (exitCode === GhcbExit.SVM_VMGEXIT_EXT_GUEST_REQUEST) {
           this.#certsNpages = Number(BigInt.asUintN(32, ghcb.answer('rbx')));
           return -Errno.ENOSPC;
         }
@@ -369,15 +391,12 @@ export class SevGuest {
   }
 
   #seal({ msgType, msgVersion, payload }: Request, seqno: number): void {
-    const message = this.#message.fill(0);
-    GuestMessageHeader.set(message, 'algo', SNP_AEAD_AES_256_GCM);
-    GuestMessageHeader.set(message, 'hdr_version', GUEST_MESSAGE_HDR_VERSION);
-    GuestMessageHeader.set(message, 'hdr_size', GUEST_MESSAGE_HEADER_SIZE);
-    GuestMessageHeader.set(message, 'msg_type', msgType);
-    GuestMessageHeader.set(message, 'msg_version', msgVersion);
-    GuestMessageHeader.set(message, 'msg_size', payload.length);
-    GuestMessageHeader.set(message, 'msg_vmpck', this.#options.vmpckId);
-    GuestMessageHeader.set(message, 'msg_seqno', BigInt(seqno));
+    const message = this.#message;
+    message.fill(0, GUEST_MESSAGE_HEADER_SIZE);
+    message[MSG_TYPE] = msgType;
+    message[MSG_VERSION] = msgVersion;
+    writeU16(message, MSG_SIZE, payload.length);
+    writeU64(message, MSG_SEQNO, BigInt(seqno));
     const { ciphertext, tag } = this.#options.crypto.gcmSeal(
       this.#vmpck!,
       guestMessageNonce(BigInt(seqno)),
@@ -391,12 +410,12 @@ export class SevGuest {
   /** The response payload, zero-padded to the size the caller gets; null when anything about it is wrong. */
   *#open({ msgType, msgVersion, responseSize }: Request, seqno: number): Guest<Uint8Array | null> {
     const message = yield* readShared(this.#options.response, PAGE_SIZE);
-    const answered = readU64(message, GuestMessageHeader.offsetOf('msg_seqno'));
-    const size = GuestMessageHeader.get(message, 'msg_size');
+    const answered = readU64(message, MSG_SEQNO);
+    const size = readU16(message, MSG_SIZE);
     const fits =
       answered === BigInt(seqno) + 1n &&
-      GuestMessageHeader.get(message, 'msg_type') === msgType + 1 &&
-      GuestMessageHeader.get(message, 'msg_version') === msgVersion &&
+      message[MSG_TYPE] === msgType + 1 &&
+      message[MSG_VERSION] === msgVersion &&
       size <= responseSize;
     const payload = fits
       ? this.#options.crypto.gcmOpen(

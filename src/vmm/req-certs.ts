@@ -12,7 +12,6 @@ import { SEV_FW_BLOB_MAX_SIZE } from '../abi/cert-table.ts';
 import { Errno, errnoName } from '../abi/errno.ts';
 import { type BlobLock, type BlobSource, tableSize, validateBlob } from '../certs/index.ts';
 import { type Gpa, gpa as gpaOf, PAGE_SIZE } from '../lib/addresses.ts';
-import { equalBytes } from '../lib/bytes.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Tracer, TraceValue } from '../lib/trace.ts';
 
@@ -127,7 +126,7 @@ export class CertificateService {
 
   /** Bytes of the table in a blob, or what is wrong with it. */
   #judge(bytes: Uint8Array): number | string {
-    if (this.#judged !== null && equalBytes(this.#judged.bytes, bytes)) {
+    if (this.#judged !== null && sameBytes(this.#judged.bytes, bytes)) {
       return this.#judged.size;
     }
     const wrong = validateBlob(bytes);
@@ -178,3 +177,26 @@ export class CertificateService {
     return { ret, held, npages: ret === Errno.ENOSPC ? BigInt(neededNpages ?? 0) : npages };
   }
 }
+
+/** Compares four bytes at a time: this runs over a whole blob for every request. */
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) {
+    return false;
+  }
+  const [x, y] = [viewOf(a), viewOf(b)];
+  const words = a.length - (a.length % 4);
+  for (let at = 0; at < words; at += 4) {
+    if (x.getInt32(at) !== y.getInt32(at)) {
+      return false;
+    }
+  }
+  for (let at = words; at < a.length; at++) {
+    if (a[at] !== b[at]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -87,6 +87,9 @@ const EXIT_REASON = KvmRun.offsetOf('exit_reason');
 const HYPERCALL_NR = KvmRunHypercall.offsetOf('nr');
 const HYPERCALL_ARGS = KvmRunHypercall.offsetOf('args');
 const HYPERCALL_RET = KvmRunHypercall.offsetOf('ret');
+const REQ_CERTS_GPA = KvmRunSnpReqCerts.offsetOf('gpa');
+const REQ_CERTS_NPAGES = KvmRunSnpReqCerts.offsetOf('npages');
+const REQ_CERTS_RET = KvmRunSnpReqCerts.offsetOf('ret');
 const PAGE = BigInt(PAGE_SIZE);
 /** No guest of this VMM has more address bits; a longer range is nonsense of the guest's. */
 const MAX_FRAMES = 2n ** 40n;
@@ -322,12 +325,12 @@ export class Vmm {
   /** Steps 3 and, for what goes wrong before the firmware is asked, the end of the request. */
   #requestCertificates(vcpu: Vcpu): void {
     const { run } = vcpu;
-    const gpa = KvmRunSnpReqCerts.get(run, 'gpa');
-    const npages = KvmRunSnpReqCerts.get(run, 'npages');
+    const gpa = readU64(run, REQ_CERTS_GPA);
+    const npages = readU64(run, REQ_CERTS_NPAGES);
     invariant(this.#certs !== null, 'KVM_EXIT_SNP_REQ_CERTS comes only where it was enabled');
     const answer = this.#certs.serve(gpa, npages);
-    KvmRunSnpReqCerts.set(run, 'npages', answer.npages);
-    KvmRunSnpReqCerts.set(run, 'ret', BigInt(answer.ret));
+    writeU64(run, REQ_CERTS_NPAGES, answer.npages);
+    writeU64(run, REQ_CERTS_RET, BigInt(answer.ret));
     vcpu.held = answer.held;
     if (answer.held !== null) {
       run[IMMEDIATE_EXIT] = 1;
