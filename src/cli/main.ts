@@ -12,6 +12,7 @@ export const softsnpCommand: Verb = defineCommand({
   meta: { name: 'softsnp', description: 'AMD SEV-SNP in software: a host, a guest, evidence and its verification' },
   subCommands: {
     attest: () => import('./attest.ts').then(({ attestCommand }) => attestCommand as Verb),
+    exec: () => import('./exec.ts').then(({ execCommand }) => execCommand as Verb),
     measure: () => import('./measure.ts').then(({ measureCommand }) => measureCommand as Verb),
     idblock: () => import('./idblock.ts').then(({ idblockCommand }) => idblockCommand as Verb),
     verify: () => import('./verify.ts').then(({ verifyCommand }) => verifyCommand as Verb),

@@ -156,6 +156,17 @@ export const ERROR_CODES = {
       'The client saw EFAULT. Start it through softsnp exec, or as the same user, or relax kernel.yama.ptrace_scope.',
     exit: 3,
   },
+  DEVICE_UNAVAILABLE: {
+    kind: 'environment',
+    action:
+      'Run in an SNP guest (module sev-guest) or on an SNP host (module ccp) as root, or through softsnp exec, or name the node with --device.',
+    exit: 3,
+  },
+  DEVICE_REFUSED: {
+    kind: 'environment',
+    action: 'The message says what the kernel or the firmware answered; see docs/reference/status-codes.md.',
+    exit: 3,
+  },
   MOUNT_REFUSED: {
     kind: 'environment',
     action: 'Run as root with CAP_SYS_ADMIN, or use softsnp exec, which brings its own user namespace.',
@@ -176,6 +187,12 @@ export const ERROR_CODES = {
     kind: 'input',
     action: 'Ask for less guest memory: the modelled host has 64 TiB of physical addresses.',
     exit: 1,
+  },
+  MACHINE_REFUSED: {
+    kind: 'environment',
+    action:
+      'The modelled machine would not do it, as a real one would not; --verbose shows what its parts say.',
+    exit: 3,
   },
   STATE_INVALID: {
     kind: 'input',

@@ -96,36 +96,72 @@ class OpenBlob implements BlobLock {
   }
 }
 
+/** Exclusive locks on blobs: nobody gets certificates until they are released. */
+export interface BlobUpdate {
+  /** Gives the blob new contents, whole or not at all. */
+  replace(path: string, bytes: Uint8Array): void;
+  release(): void;
+}
+
 /**
- * Replaces a blob while no VMM holds it, together with what must change with it.
+ * Locks blobs for a change, all or none; those that do not exist are made, empty.
  *
- * The exclusive lock on the old file is held from before `change` until the new file has its name; the
- * new file needs none, for nobody can open it earlier.
+ * A replaced file needs no lock of its own: nobody can open it before it has its name, and by then the
+ * change it belongs to is made.
  *
- * Returns  false when a reader or another writer holds the lock: nothing was changed
+ * Returns  null when a reader or another writer holds a lock: nothing was changed
  * Errors   LOCK_FAILED; FILE_UNREADABLE
  */
-export function replaceBlob(path: string, makeBlob: () => Uint8Array): boolean {
-  let fd: number;
+export function tryLockBlobs(paths: readonly string[]): BlobUpdate | null {
+  const fds: number[] = [];
+  const release = (): void => {
+    for (const fd of fds.splice(0)) {
+      closeSync(fd);
+    }
+  };
   try {
-    fd = openSync(path, 'a+', 0o600);
+    for (const path of paths) {
+      const fd = openForUpdate(path);
+      fds.push(fd);
+      const answer = tryLock(fd, 'write');
+      if (answer === 'busy' || (answer === 'locked' && !stillNamed(path, fd))) {
+        release();
+        return null;
+      }
+      if (answer !== 'locked') {
+        throw new EnvironmentError('LOCK_FAILED', answer.error, { where: path });
+      }
+    }
+  } catch (error) {
+    release();
+    throw error;
+  }
+  return { replace: (path, bytes) => replaceFile(dirname(path), basename(path), bytes), release };
+}
+
+function openForUpdate(path: string): number {
+  try {
+    return openSync(path, 'a+', 0o600);
   } catch (error) {
     throw new EnvironmentError('FILE_UNREADABLE', `cannot open for writing: ${errnoCode(error)}`, {
       where: path,
       cause: error,
     });
   }
+}
+
+/**
+ * Replaces a blob while no VMM holds it, together with what must change with it.
+ *
+ * Returns  false when a reader or another writer holds the lock: nothing was changed
+ * Errors   LOCK_FAILED; FILE_UNREADABLE
+ */
+export function replaceBlob(path: string, makeBlob: () => Uint8Array): boolean {
+  const update = tryLockBlobs([path]);
   try {
-    const answer = tryLock(fd, 'write');
-    if (answer === 'busy' || !stillNamed(path, fd)) {
-      return false;
-    }
-    if (answer !== 'locked') {
-      throw new EnvironmentError('LOCK_FAILED', answer.error, { where: path });
-    }
-    replaceFile(dirname(path), basename(path), makeBlob());
-    return true;
+    update?.replace(path, makeBlob());
+    return update !== null;
   } finally {
-    closeSync(fd);
+    update?.release();
   }
 }

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/** /dev/sev whose commands that change the endorsement key change the guests' certificates with it. */
+import { SEV_ISSUE_CMD, SevIssueCmd, SevUserCmd } from '../abi/dev-sev.ts';
+import { Errno } from '../abi/errno.ts';
+import {
+  type Eventually,
+  type FileNode,
+  type IoctlAnswer,
+  type IoctlRequest,
+  isRefusal,
+} from '../devices/fuse/filesystem.ts';
+
+/** Runs a command and rewrites what depends on it; null when the blobs could not be locked in time. */
+export type GuardedChange = (
+  command: string,
+  work: () => Eventually<IoctlAnswer>,
+) => Promise<IoctlAnswer | null>;
+
+/** Commands after which another key may sign. */
+const CHANGES: ReadonlyMap<number, string> = new Map([
+  [SevUserCmd.SNP_COMMIT, 'SNP_COMMIT'],
+  [SevUserCmd.SNP_SET_CONFIG, 'SNP_SET_CONFIG'],
+  [SevUserCmd.SNP_VLEK_LOAD, 'SNP_VLEK_LOAD'],
+]);
+
+function changeOf({ cmd, input }: IoctlRequest): string | undefined {
+  return cmd === SEV_ISSUE_CMD && input.length === SevIssueCmd.size
+    ? CHANGES.get(SevIssueCmd.get(input, 'cmd'))
+    : undefined;
+}
+
+/**
+ * The device node with that guard.
+ *
+ * Differs  EBUSY, with nothing done, while a program keeps a blob locked for seconds: the driver knows
+ *          nothing of blobs, and an administrator's tool would have taken the lock first
+ */
+export function guardedSevFile(file: FileNode, change: GuardedChange): FileNode {
+  return {
+    ...file,
+    async open(flags, caller) {
+      const handle = await file.open(flags, caller);
+      if (isRefusal(handle)) {
+        return handle;
+      }
+      return {
+        ...handle,
+        async ioctl(request) {
+          const command = changeOf(request);
+          const work = (): Eventually<IoctlAnswer> => handle.ioctl!(request);
+          return command === undefined ? work() : ((await change(command, work)) ?? { result: -Errno.EBUSY });
+        },
+      };
+    },
+  };
+}
