@@ -9,7 +9,7 @@ import { type KnownCertificate, type KnownRevocationList, VerifyCache } from '..
 import { judgeChain } from '../verify/chain.ts';
 import { type Judging, runSync, type VerifyCrypto } from '../verify/crypto.ts';
 import { isError } from '../verify/findings.ts';
-import type { CertificateRole } from '../verify/profile.ts';
+import type { CertificateRole } from '../verify/roles.ts';
 import { chainRules } from '../verify/trust.ts';
 
 export interface KdsJudgeOptions {

@@ -10,7 +10,8 @@ import { errnoCode } from '../os/errno.ts';
 import { nodeCrypto, seededRandom } from '../os/node-crypto.ts';
 import { integerOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
-import { type VectorCase, vectorCases } from './vector-cases.ts';
+import type { VectorCase } from './vectors/case.ts';
+import { vectorCases } from './vectors/cases.ts';
 
 /** `softsnp vectors`, writing to `output`. */
 export function vectorsVerb(output: Output): Verb {

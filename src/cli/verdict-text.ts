@@ -5,7 +5,7 @@ import { isZero, toHex } from '../lib/bytes.ts';
 import type { KnownCertificate } from '../verify/cache.ts';
 import type { CertificatesResult } from '../verify/certificates.ts';
 import type { Finding } from '../verify/findings.ts';
-import { certificateLabel } from '../verify/profile.ts';
+import { certificateLabel } from '../verify/roles.ts';
 import { exitCodeOf, type VerifyResult } from '../verify/verify.ts';
 import type { Explanation } from '../verify/why.ts';
 

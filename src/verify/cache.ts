@@ -10,7 +10,8 @@ import { toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { type Judging, sha256Hex, verifyRsaPss } from './crypto.ts';
 import type { Finding } from './findings.ts';
-import { type CertificateRole, type Endorsement, endorsementOf, profileFindings, roleOf } from './profile.ts';
+import { type Endorsement, endorsementOf, profileFindings, roleOf } from './profile.ts';
+import type { CertificateRole } from './roles.ts';
 import { type Certificate, decodeCertificate, decodeRevocationList, type RevocationList } from './x509.ts';
 
 /** A certificate with everything that follows from its bytes alone. */

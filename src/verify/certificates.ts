@@ -5,7 +5,7 @@ import { judgeChain } from './chain.ts';
 import { type AsyncVerifyCrypto, type Judging, runAsync, runSync, type VerifyCrypto } from './crypto.ts';
 import { type Evidence, readEvidence, type SortedEvidence } from './evidence.ts';
 import { type Finding, finding, isError } from './findings.ts';
-import type { CertificateRole } from './profile.ts';
+import type { CertificateRole } from './roles.ts';
 import { type ChainOptions, chainRules } from './trust.ts';
 
 export interface ChainVerdict extends Path {

@@ -8,18 +8,18 @@ import type { KnownCertificate, Path, VerifyCache } from './cache.ts';
 import type { Judging } from './crypto.ts';
 import { type Finding, finding, isError } from './findings.ts';
 import {
-  type CertificateRole,
-  certificateLabel,
-  issuerRole,
-  subjectCommonName,
-  subjectNameDer,
-} from './profile.ts';
-import {
   type RevocationPolicy,
   type RevocationSource,
   revocationFindings,
   type UsedList,
 } from './revocation.ts';
+import {
+  type CertificateRole,
+  certificateLabel,
+  issuerRole,
+  subjectCommonName,
+  subjectNameDer,
+} from './roles.ts';
 
 export interface JudgedPath extends Path {
   readonly chainFindings: readonly Finding[];

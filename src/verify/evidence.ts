@@ -11,8 +11,8 @@ import type { KnownCertificate, VerifyCache } from './cache.ts';
 import type { Pool } from './chain.ts';
 import type { Judging } from './crypto.ts';
 import { type Finding, finding } from './findings.ts';
-import type { CertificateKind } from './profile.ts';
 import type { RevocationSource } from './revocation.ts';
+import type { CertificateKind } from './roles.ts';
 
 /** A report and whatever certificates came with it, in any order. */
 export interface Evidence {

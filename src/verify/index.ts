@@ -4,6 +4,7 @@
  * caller hands in the cryptography (node:crypto through softsnp/verify/node, or webVerifyCrypto here).
  */
 export { type KnownCertificate, VerifyCache } from './cache.ts';
+export { CAUSES, type CauseCode } from './causes.ts';
 export {
   type CertificatesResult,
   type ChainVerdict,
@@ -36,4 +37,4 @@ export {
   verifyEvidenceAsync,
 } from './verify.ts';
 export { type SubtleVerify, webVerifyCrypto } from './webcrypto.ts';
-export { CAUSES, type CauseCode, type Explanation, explain, explainAsync, vcekUrl } from './why.ts';
+export { type Explanation, explain, explainAsync, vcekUrl } from './why.ts';

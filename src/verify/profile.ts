@@ -8,18 +8,20 @@
  */
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import type { TcbParts } from '../abi/tcb-version.ts';
-import { concat, equalBytes, toHex, utf8 } from '../lib/bytes.ts';
+import { equalBytes, toHex, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { contentOf, type DerNode, decodeDer, smallIntegerOf, Tag, textOf } from './der.ts';
 import { type Finding, finding } from './findings.ts';
+import {
+  CA_ROLES,
+  type CertificateRole,
+  certificateLabel,
+  issuerRole,
+  subjectCommonName,
+  subjectNameDer,
+  tlv,
+} from './roles.ts';
 import { type Certificate, type Extension, Oid } from './x509.ts';
-
-export type CertificateKind = 'ARK' | 'ASK' | 'ASVK' | 'VCEK' | 'VLEK';
-
-export interface CertificateRole {
-  readonly kind: CertificateKind;
-  readonly product: ProductLine;
-}
 
 /** What a VCEK or VLEK certificate says about its key. */
 export interface Endorsement {
@@ -61,87 +63,6 @@ const EXTENSION_NAMES: Readonly<Record<string, string>> = Object.fromEntries(
 const extensionName = (oid: string): string => EXTENSION_NAMES[oid] ?? oid;
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
-
-// The attributes before the common name, as AMD writes them: OU, C, L, ST, O.
-const NAME_ATTRIBUTES: readonly (readonly [type: number, tag: number, text: string])[] = [
-  [11, Tag.UTF8_STRING, 'Engineering'],
-  [6, Tag.PRINTABLE_STRING, 'US'],
-  [7, Tag.UTF8_STRING, 'Santa Clara'],
-  [8, Tag.UTF8_STRING, 'CA'],
-  [10, Tag.UTF8_STRING, 'Advanced Micro Devices'],
-];
-
-const tlv = (tag: number, content: Uint8Array): Uint8Array =>
-  concat(
-    Uint8Array.from(content.length < 0x80 ? [tag, content.length] : [tag, 0x81, content.length]),
-    content,
-  );
-
-function nameDer(commonName: string): Uint8Array {
-  const attributes = [...NAME_ATTRIBUTES, [3, Tag.UTF8_STRING, commonName] as const];
-  return tlv(
-    Tag.SEQUENCE,
-    concat(
-      ...attributes.map(([type, tag, text]) =>
-        tlv(
-          Tag.SET,
-          tlv(Tag.SEQUENCE, concat(tlv(Tag.OID, Uint8Array.of(0x55, 0x04, type)), tlv(tag, utf8(text)))),
-        ),
-      ),
-    ),
-  );
-}
-
-/** Common name of the subject of a certificate of this role. */
-export function subjectCommonName({ kind, product }: CertificateRole): string {
-  switch (kind) {
-    case 'ARK':
-      return `ARK-${product}`;
-    case 'ASK':
-      return `SEV-${product}`;
-    case 'ASVK':
-      return `SEV-VLEK-${product}`;
-    case 'VCEK':
-    case 'VLEK':
-      return `SEV-${kind}`;
-  }
-}
-
-/** Role of whoever issues certificates of this role. */
-export function issuerRole({ kind, product }: CertificateRole): CertificateRole {
-  switch (kind) {
-    case 'ARK':
-    case 'ASK':
-    case 'ASVK':
-      return { kind: 'ARK', product };
-    case 'VCEK':
-      return { kind: 'ASK', product };
-    case 'VLEK':
-      return { kind: 'ASVK', product };
-  }
-}
-
-const NAMES = new Map<string, Uint8Array>();
-
-/** DER of the name AMD gives the subject of this role. */
-export function subjectNameDer(role: CertificateRole): Uint8Array {
-  const commonName = subjectCommonName(role);
-  let der = NAMES.get(commonName);
-  if (der === undefined) {
-    der = nameDer(commonName);
-    NAMES.set(commonName, der);
-  }
-  return der;
-}
-
-const CA_ROLES: ReadonlyMap<string, CertificateRole> = new Map(
-  PRODUCT_LINES.flatMap((product) =>
-    (['ARK', 'ASK', 'ASVK'] as const).map((kind) => [
-      subjectCommonName({ kind, product }),
-      { kind, product },
-    ]),
-  ),
-);
 
 /**
  * What the names of a certificate say it is.
@@ -213,12 +134,6 @@ export function endorsementOf(certificate: Certificate): Endorsement {
     cspId: textValue(one(certificate, AmdOid.cspID)),
   };
 }
-
-/** Where a certificate stands, for findings: VCEK, ASK of Milan ... */
-export const certificateLabel = (role: CertificateRole): string =>
-  role.kind === 'ARK' || role.kind === 'ASK' || role.kind === 'ASVK'
-    ? `${role.kind}-${role.product}`
-    : role.kind;
 
 /**
  * Everything in which a certificate differs from what AMD issues for its role.
@@ -332,6 +247,17 @@ function authorityFindings(certificate: Certificate, role: CertificateRole, wher
       [Oid.authorityKeyIdentifier, Oid.nsComment],
     ),
   );
+  const url = crlUrl(role);
+  const points = one(certificate, Oid.crlDistributionPoints);
+  if (points !== null && !equalBytes(points.value, crlDistributionPointDer(url))) {
+    found.push(
+      finding('CERT_EXTENSION_INVALID', {
+        where: `${where}.crlDistributionPoints`,
+        expected: url,
+        actual: printable(points.value),
+      }),
+    );
+  }
   const constraints = basicConstraintsOf(one(certificate, Oid.basicConstraints));
   const wantedConstraints = isRoot ? 'CA' : 'CA, pathLen 0';
   if (constraints !== null && constraints !== wantedConstraints) {
@@ -367,6 +293,22 @@ function authorityFindings(certificate: Certificate, role: CertificateRole, wher
   }
   return found;
 }
+
+/** Where AMD publishes the revocation list that covers a certificate of this role. */
+const crlUrl = ({ kind, product }: CertificateRole): string =>
+  `https://kdsintf.amd.com/${kind === 'ASVK' ? 'vlek' : 'vcek'}/v1/${product}/crl`;
+
+/** Exactly one distribution point with exactly this URI. */
+function crlDistributionPointDer(url: string): Uint8Array {
+  const name = tlv(0xa0, tlv(0xa0, tlv(0x86, utf8(url))));
+  return tlv(Tag.SEQUENCE, tlv(Tag.SEQUENCE, name));
+}
+
+/** Bytes for people: the characters among them, dots for the rest. */
+const printable = (bytes: Uint8Array): string =>
+  Array.from(bytes.subarray(0, 128), (byte) =>
+    byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.',
+  ).join('');
 
 function basicConstraintsOf(extension: Extension | null): string | null {
   if (extension === null) {

@@ -7,7 +7,8 @@ import { equalBytes } from '../lib/bytes.ts';
 import type { KnownCertificate, KnownRevocationList, Malformed, Path, VerifyCache } from './cache.ts';
 import type { Judging } from './crypto.ts';
 import { type Finding, finding, type Severity } from './findings.ts';
-import { certificateLabel, serialText } from './profile.ts';
+import { serialText } from './profile.ts';
+import { certificateLabel } from './roles.ts';
 
 export type RevocationSource = KnownRevocationList | Malformed;
 

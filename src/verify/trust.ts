@@ -44,13 +44,17 @@ export interface ChainOptions {
 /**
  * The rules a caller's options make, and the roots handed in, which are candidates as well.
  *
- * Errors   CERTIFICATE_INVALID for a root that is no certificate
+ * Errors   CERTIFICATE_INVALID for a root that is no certificate; OPTION_INVALID for a time that is none
  */
 export function* chainRules(
   cache: VerifyCache,
   options: ChainOptions,
 ): Judging<{ readonly rules: ChainRules; readonly roots: readonly KnownCertificate[] }> {
-  const { trust = 'amd' } = options;
+  const { trust = 'amd', atMs } = options;
+  // Every comparison with NaN is false: such a time would lie within each validity.
+  if (!Number.isFinite(atMs)) {
+    throw new InputError('OPTION_INVALID', `${atMs} is no time`, { where: 'atMs' });
+  }
   const roots: KnownCertificate[] = [];
   for (const [i, der] of (trust === 'amd' ? [] : trust).entries()) {
     const known = yield* cache.certificate(der);
@@ -60,7 +64,7 @@ export function* chainRules(
     roots.push(known);
   }
   const rules = {
-    atMs: options.atMs,
+    atMs,
     trusted: trust === 'amd' ? AMD_FINGERPRINTS : new Set(roots.map(({ fingerprint }) => fingerprint)),
     amd: AMD_FINGERPRINTS,
     revocation: { mode: options.crl ?? 'require', minimumNumber: options.crlMinimumNumber ?? null },

@@ -28,7 +28,6 @@ import {
   type VerifyStep,
 } from './findings.ts';
 import { DEFAULT_POLICY, type Policy, policyFindings, type ReportTcbs, tcbsOf } from './policy.ts';
-import type { CertificateRole } from './profile.ts';
 import {
   decodeReport,
   productOfReport,
@@ -39,6 +38,7 @@ import {
   wantedKind,
 } from './report.ts';
 import type { UsedList } from './revocation.ts';
+import type { CertificateRole } from './roles.ts';
 import { AMD_FINGERPRINTS, type ChainOptions, chainRules } from './trust.ts';
 
 export interface VerifyOptions extends ChainOptions {
@@ -91,7 +91,8 @@ export interface VerifyResult {
  * Verifies a report with the certificates that came with it.
  *
  * Returns  a verdict for whatever bytes are given; evidence never makes it throw
- * Errors   CERTIFICATE_INVALID for a root in `trust` that is no certificate
+ * Errors   CERTIFICATE_INVALID for a root in `trust` that is no certificate; OPTION_INVALID for a time
+ *          that is none
  * Source   [SNP-ABI] ATTESTATION_REPORT; [KDS]; [VLEK]; RFC 5280
  */
 export function verifyEvidence(

@@ -50,7 +50,7 @@ function causesPage(): string {
     'touched by it: evidence that was refused stays refused.',
     '',
     'Each cause below is made to happen by a test of `test/verify/why.test.ts` (this page is made from the table in',
-    '`src/verify/why.ts`). What the findings themselves mean: [findings](../reference/findings.md).',
+    '`src/verify/causes.ts`). What the findings themselves mean: [findings](../reference/findings.md).',
     '',
     '| code | cause | cure |',
     '|---|---|---|',

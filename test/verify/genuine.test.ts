@@ -11,6 +11,7 @@ import {
   verifyEvidenceAsync,
   webVerifyCrypto,
 } from '../../src/verify/index.ts';
+import { LONG } from './soft.ts';
 import { authorities, HAVE_VECTORS, INDEX, vector, whenValidMs } from './vectors.ts';
 
 const crypto = nodeVerifyCrypto();
@@ -43,9 +44,10 @@ describe.skipIf(!HAVE_VECTORS)('genuine AMD evidence', () => {
   it('reports are accepted with exactly the leaves the index lists, over the whole matrix', () => {
     const cache = new VerifyCache();
     const leaves = INDEX.filter(({ file }) => /\/(BAD-)?v[cl]ek-/.test(file)).map(({ file }) => file);
-    for (const { file, leaf } of reports) {
+    for (const [i, { file, leaf }] of reports.entries()) {
       const report = vector(file);
-      for (const cert of leaves) {
+      // In short runs each report meets its own leaves and a fifth of the others.
+      for (const cert of leaves.filter((name, k) => LONG || leaf!.includes(name) || (i + k) % 5 === 0)) {
         const result = verifyEvidence(
           { report, certificates: [vector(cert), ...cas] },
           { atMs: whenValidMs(cert), crl: 'skip', policy, crypto, cache },

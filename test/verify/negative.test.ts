@@ -2,7 +2,7 @@
 /** The negative set: every case lands on its verdict with its codes, and nothing throws. */
 import { webcrypto } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { vectorCases } from '../../src/cli/vector-cases.ts';
+import { vectorCases } from '../../src/cli/vectors/cases.ts';
 import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
 import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
 import { VerifyCache, verifyEvidence, verifyEvidenceAsync, webVerifyCrypto } from '../../src/verify/index.ts';

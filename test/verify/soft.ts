@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence of softsnp platforms for tests of the verifier. */
 import type { ProductLine } from '../../src/abi/product.ts';
-import { Forge, VECTOR_TIME_MS } from '../../src/cli/vector-forge.ts';
+import { Forge, VECTOR_TIME_MS } from '../../src/cli/vectors/forge.ts';
 import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
 import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
 import type { Evidence, FindingCode, VerifyOptions, VerifyResult } from '../../src/verify/index.ts';

@@ -5,20 +5,20 @@
  * a library refuses to write.
  */
 import { constants, createPrivateKey, createPublicKey, type KeyObject, sign } from 'node:crypto';
-import { type AttestationReportV5, type ReportVersion, reportLayout } from '../abi/attestation-report.ts';
-import type { ProductLine } from '../abi/product.ts';
-import { encodeTcb, type TcbParts } from '../abi/tcb-version.ts';
-import { fromPem, toPem } from '../certs/pem.ts';
-import { type CertificateAuthority, embeddedAuthority } from '../kds/authority.ts';
-import { CA_ROWS, type CaRole, caName } from '../kds/ca-certificate.ts';
-import { GENOA } from '../kds/embedded/genoa.ts';
-import { MILAN } from '../kds/embedded/milan.ts';
-import { TURIN } from '../kds/embedded/turin.ts';
-import { PSS_SALT_SIZE, signPss } from '../kds/pss.ts';
-import { chipIdOf, descend, endorsementKey, HWID_SIZE, topStick } from '../keys/index.ts';
-import { concat, fromHex, reversed, utf8 } from '../lib/bytes.ts';
-import type { MachineCrypto, Random, SigningKey } from '../lib/crypto.ts';
-import { invariant } from '../lib/errors.ts';
+import { type AttestationReportV5, type ReportVersion, reportLayout } from '../../abi/attestation-report.ts';
+import type { ProductLine } from '../../abi/product.ts';
+import { encodeTcb, type TcbParts } from '../../abi/tcb-version.ts';
+import { fromPem, toPem } from '../../certs/pem.ts';
+import { type CertificateAuthority, embeddedAuthority } from '../../kds/authority.ts';
+import { CA_ROWS, type CaRole, caName } from '../../kds/ca-certificate.ts';
+import { GENOA } from '../../kds/embedded/genoa.ts';
+import { MILAN } from '../../kds/embedded/milan.ts';
+import { TURIN } from '../../kds/embedded/turin.ts';
+import { PSS_SALT_SIZE, signPss } from '../../kds/pss.ts';
+import { chipIdOf, descend, endorsementKey, HWID_SIZE, topStick } from '../../keys/index.ts';
+import { concat, fromHex, reversed, utf8 } from '../../lib/bytes.ts';
+import type { MachineCrypto, Random, SigningKey } from '../../lib/crypto.ts';
+import { invariant } from '../../lib/errors.ts';
 
 const EMBEDDED = { Milan: MILAN, Genoa: GENOA, Turin: TURIN } as const;
 
