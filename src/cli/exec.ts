@@ -4,10 +4,11 @@ import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import type { FsNode } from '../devices/fuse/filesystem.ts';
 import { type ServedTree, serveTree } from '../devices/fuse/server.ts';
 import { InputError } from '../lib/errors.ts';
-import { arrivedInNamespaces, enterNamespaces, raiseLoopback } from '../os/namespaces.ts';
+import { arrivedInNamespaces, enterNamespaces } from '../os/namespaces.ts';
 import { PrivateTree } from '../os/private-tree.ts';
 import { type CommandEnd, endAs, runCommand } from '../os/run-command.ts';
 import { type Places, treeOf } from '../service/device-tree.ts';
+import { interceptKds } from './kds-intercept.ts';
 import { MACHINE_ARGS, type MachineOptions, readMachineOptions } from './machine-options.ts';
 import type { Verb } from './run.ts';
 import { openRunningHost, type RunningHost } from './running-host.ts';
@@ -59,17 +60,15 @@ async function runInside(
   intercept: boolean,
   command: readonly string[],
 ): Promise<CommandEnd> {
-  if (intercept) {
-    raiseLoopback();
-  }
   const running = openRunningHost(options);
   try {
     const served = await running.addGuest(GUEST_NAME, options);
     const tree = new PrivateTree();
+    const kds = intercept ? await interceptKds(tree, running) : null;
     const devices = await showPlaces(tree, { ...running.service.hostPlaces, ...served.places }, running);
     await tree.apply();
-    const end = await runCommand(command);
-    await devices.close();
+    const end = await runCommand(command, { ...process.env, ...kds?.env });
+    await Promise.all([devices.close(), kds?.server.close()]);
     return end;
   } finally {
     running.close();

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { errnoName } from '../abi/errno.ts';
 import { sevRetName } from '../abi/sev-status.ts';
+import { FaultPlan } from '../kds/index.ts';
 import { VirtualClock } from '../lib/clock.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { Host } from '../machine/index.ts';
@@ -14,6 +15,8 @@ import { chipOverrides, launchSettings, type MachineOptions, openMachineState } 
 export interface RunningHost {
   readonly opened: OpenHostState;
   readonly service: HostService;
+  /** Wrong answers on demand of the key services that are served for this host. */
+  readonly kdsFaults: FaultPlan;
   /** A device could not answer a client: a line for the operator. */
   readonly onFault: (error: unknown, request: string) => void;
   /**
@@ -73,6 +76,7 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
   return {
     opened,
     service,
+    kdsFaults: new FaultPlan(),
     onFault: (error, request) => {
       const what = error instanceof Error ? error.message : String(error);
       log(`${request}: ${what}`);

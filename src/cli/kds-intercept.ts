@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A network in which kdsintf.amd.com is the key service of this host, for programs that know no other. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Fleet, KDS_HOST, type KdsServer, KdsService, startKdsServer } from '../kds/index.ts';
+import { utf8 } from '../lib/bytes.ts';
+import { raiseLoopback } from '../os/namespaces.ts';
+import { systemRandom } from '../os/node-crypto.ts';
+import type { PrivateTree } from '../os/private-tree.ts';
+import { replaceFile } from '../os/state-dir.ts';
+import { systemClock } from '../os/system-clock.ts';
+import { type TlsFiles, tlsFiles } from './kds-tls-files.ts';
+import type { RunningHost } from './running-host.ts';
+
+const LOOPBACK = '127.0.0.1';
+const HOSTS_FILE = '/etc/hosts';
+/** Where distributions keep the roots that their programs trust, in one file. */
+const TRUST_BUNDLES: readonly string[] = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+  '/etc/ssl/cert.pem',
+];
+const BUNDLE_FILE = 'bundle.pem';
+
+/** A service that is reached under AMD's name. */
+export interface InterceptedKds {
+  readonly server: KdsServer;
+  /** What tells the command's TLS library whom to trust. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/**
+ * Starts the service in a network namespace of our own and asks the tree to send the name there.
+ *
+ * Clients trust what they trusted before and the TLS root of this state folder. The seeded clock is not
+ * asked here: TLS clients go by the real time.
+ *
+ * Errors   NAMESPACE_UNAVAILABLE, LISTEN_FAILED, STATE_UNWRITABLE
+ */
+export async function interceptKds(tree: PrivateTree, running: RunningHost): Promise<InterceptedKds> {
+  const { opened, onFault } = running;
+  const { state, crypto, random, clock, directory } = opened;
+  raiseLoopback();
+  const folder = directory.fileOf('tls');
+  const tls = tlsFiles(folder, [state.csp], systemClock.nowMs(), systemRandom);
+  const server = await startKdsServer({
+    service: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, faults: running.kdsFaults }),
+    identity: tls.identity,
+    http: { host: LOOPBACK, port: 80 },
+    tls: { host: LOOPBACK, port: 443 },
+    provider: { host: LOOPBACK, port: 444 },
+    onFault,
+  });
+  tree.show(HOSTS_FILE, 'file', tree.file(utf8(withOurHost(textOf(HOSTS_FILE)))));
+  return { server, env: trust(tree, folder, tls) };
+}
+
+function withOurHost(hosts: string): string {
+  const others = hosts.split('\n').filter((line) => !line.split(/\s+/).includes(KDS_HOST));
+  return `${LOOPBACK} ${KDS_HOST}\n${others.join('\n')}`;
+}
+
+function trust(tree: PrivateTree, folder: string, { identity }: TlsFiles): Readonly<Record<string, string>> {
+  const path = join(folder, BUNDLE_FILE);
+  const known = TRUST_BUNDLES.map((bundle) => [bundle, textOf(bundle)] as const).filter(
+    ([, pem]) => pem !== '',
+  );
+  for (const [bundle, pem] of known) {
+    tree.show(bundle, 'file', tree.file(utf8(`${pem}\n${identity.root}`)));
+  }
+  replaceFile(folder, BUNDLE_FILE, utf8(`${known[0]?.[1] ?? ''}\n${identity.root}`), 0o644);
+  return {
+    SSL_CERT_FILE: path,
+    CURL_CA_BUNDLE: path,
+    REQUESTS_CA_BUNDLE: path,
+    NODE_EXTRA_CA_CERTS: path,
+  };
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    // Every distribution has some of these files and lacks the others.
+    return '';
+  }
+}
