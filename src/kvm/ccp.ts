@@ -9,6 +9,7 @@ import { SEV_RET_NO_FW_CALL, SevRet } from '../abi/sev-status.ts';
 import {
   SevCmd,
   SevDataInit,
+  SevDataSnpDownloadFirmwareEx,
   SevDataSnpFeatureInfo,
   SevDataSnpInitEx,
   SevDataSnpPageReclaim,
@@ -271,6 +272,41 @@ export class Ccp {
     if (result.errno === 0) {
       this.#snpInitialized = false;
     }
+    return result;
+  }
+
+  /**
+   * SNP_DOWNLOAD_FIRMWARE_EX with guests running. The firmware wants legacy SEV down for it.
+   *
+   * Differs  Linux offers no interface for this yet; the order is that of the hotload series posted for it
+   */
+  updateFirmware(image: Uint8Array): PspResult {
+    const hadSev = this.#sevInitialized;
+    const down = hadSev ? this.legacyShutdown() : SUCCESS;
+    if (down.errno !== 0) {
+      return down;
+    }
+    const result = this.#downloadFirmware(image);
+    const up = hadSev ? this.platformInit() : SUCCESS;
+    return result.errno === 0 ? up : result;
+  }
+
+  #downloadFirmware(image: Uint8Array): PspResult {
+    const pages = Math.ceil(image.length / PAGE_SIZE);
+    const first = pages === 0 ? null : this.#frames.alloc(pages);
+    if (first === null) {
+      return driverError(Errno.ENOMEM);
+    }
+    this.#frames.write(first, 0, image);
+    const result = this.issue(
+      SevCmd.SEV_CMD_SNP_DOWNLOAD_FIRMWARE_EX,
+      SevDataSnpDownloadFirmwareEx.encode({
+        length: SevDataSnpDownloadFirmwareEx.size,
+        fw_paddr: spaOf(first),
+        fw_len: image.length,
+      }),
+    );
+    this.#frames.free(first, pages);
     return result;
   }
 

@@ -77,6 +77,11 @@ export class HostKernel {
     return process;
   }
 
+  /** Replaces the firmware while guests run. The result is the driver's. */
+  updateFirmware(image: Uint8Array): PspResult {
+    return this.#services.ccp.updateFirmware(image);
+  }
+
   /** Ends every process and shuts SNP down, as before a reboot. The result is the driver's. */
   shutdown(): PspResult {
     for (const process of this.#processes.splice(0)) {
