@@ -5,7 +5,7 @@
  */
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { decodeTcb, encodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
-import { equalBytes, fromHex, isZero, toHex } from '../lib/bytes.ts';
+import { equalBytes, isZero, toHex } from '../lib/bytes.ts';
 import { type KnownCertificate, VerifyCache } from './cache.ts';
 import { type JudgedPath, judgeChain } from './chain.ts';
 import {
@@ -15,7 +15,6 @@ import {
   runSync,
   sha256Hex,
   type VerifyCrypto,
-  verifyEcdsaP384,
 } from './crypto.ts';
 import { type Evidence, readEvidence } from './evidence.ts';
 import {
@@ -28,17 +27,10 @@ import {
   type VerifyStep,
 } from './findings.ts';
 import { DEFAULT_POLICY, type Policy, policyFindings, type ReportTcbs, tcbsOf } from './policy.ts';
-import {
-  decodeReport,
-  productOfReport,
-  type Report,
-  SIGNATURE_PART_SIZE,
-  signaturePart,
-  signedBytesOf,
-  wantedKind,
-} from './report.ts';
+import { decodeReport, productOfReport, type Report, signedBytesOf, wantedKind } from './report.ts';
 import type { UsedList } from './revocation.ts';
 import type { CertificateRole } from './roles.ts';
+import { signatureFindings } from './signature.ts';
 import { AMD_FINGERPRINTS, type ChainOptions, chainRules } from './trust.ts';
 
 export interface VerifyOptions extends ChainOptions {
@@ -279,7 +271,7 @@ function* judgeLeaf(
     findings.push(
       ...matchFindings(report, leaf, line, tcbs?.reported ?? decodeTcb(report.reported_tcb, line)),
     );
-    findings.push(...(yield* signatureFindings(bytes, report, leaf)));
+    findings.push(...(yield* signatureFindings(signedBytesOf(bytes), report, leaf.certificate.key)));
   }
   return { path, product, tcbs, findings };
 }
@@ -392,46 +384,4 @@ function chipFindings(chipId: Uint8Array, hwId: Uint8Array): Finding[] {
   return matches
     ? []
     : [finding('CHIP_ID_MISMATCH', { where, expected: toHex(chipId), actual: toHex(hwId) })];
-}
-
-/** Order of P-384, big-endian. */
-const N = fromHex(
-  'ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973',
-);
-
-function* signatureFindings(bytes: Uint8Array, report: Report, leaf: KnownCertificate): Judging<Finding[]> {
-  const found: Finding[] = [];
-  const r = signaturePart(report.signature_r);
-  const s = signaturePart(report.signature_s);
-  for (const [field, value] of [
-    ['signature_r', r],
-    ['signature_s', s],
-  ] as const) {
-    const where = `report[${field === 'signature_r' ? '0x2a0' : '0x2e8'}].${field}`;
-    // Outside the signed bytes and outside the value: whoever wants a second form of a report writes here.
-    if (!isZero(report[field].subarray(SIGNATURE_PART_SIZE))) {
-      found.push(finding('SIGNATURE_PADDING_NOT_ZERO', { where, expected: 'zero above byte 48' }));
-    }
-    if (isZero(value) || !isBelow(value, N)) {
-      found.push(
-        finding('SIGNATURE_OUT_OF_RANGE', { where, expected: '0 < value < n', actual: toHex(value) }),
-      );
-    }
-  }
-  const { key } = leaf.certificate;
-  const isUsable = key.kind === 'p384' && !found.some(({ code }) => code === 'SIGNATURE_OUT_OF_RANGE');
-  if (!isUsable || !(yield* verifyEcdsaP384(key.point, signedBytesOf(bytes), r, s))) {
-    found.push(finding('SIGNATURE_MISMATCH', { where: 'report[0x2a0].signature' }));
-  }
-  return found;
-}
-
-/** Comparison of big-endian numbers of one size. */
-function isBelow(value: Uint8Array, limit: Uint8Array): boolean {
-  for (let i = 0; i < limit.length; i++) {
-    if (value[i] !== limit[i]) {
-      return value[i]! < limit[i]!;
-    }
-  }
-  return false;
 }

@@ -3,6 +3,7 @@
 import { webcrypto } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { vectorCases } from '../../src/cli/vectors/cases.ts';
+import { InputError } from '../../src/lib/errors.ts';
 import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
 import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
 import { VerifyCache, verifyEvidence, verifyEvidenceAsync, webVerifyCrypto } from '../../src/verify/index.ts';
@@ -17,6 +18,16 @@ describe('the negative set', () => {
     const errors = result.findings.filter(({ severity }) => severity === 'error').map(({ code }) => code);
     expect(errors).toEqual(expected.length === 0 ? [] : expect.arrayContaining([...expected]));
     expect(result.ok).toBe(expected.length === 0);
+  });
+
+  it('has no verdict for a time or a root that is none: those are mistakes of the caller', () => {
+    const { evidence, options } = all[0]!;
+    for (const atMs of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => verifyEvidence(evidence, { ...options, atMs, crypto })).toThrow(InputError);
+    }
+    expect(() => verifyEvidence(evidence, { ...options, trust: [new Uint8Array(3)], crypto })).toThrow(
+      /trust\[0\]/,
+    );
   });
 
   it('names no case twice', () => {
