@@ -3,7 +3,7 @@
  * For tests of devices: a caller's memory, files without a kernel between, and a guest whose driver is the
  * real one while its hypervisor and firmware do as the test says.
  */
-import { Errno } from '../abi/errno.ts';
+import { Errno, errnoName } from '../abi/errno.ts';
 import { GhcbExit, SnpGuestVmmErr, snpGuestErr } from '../abi/ghcb.ts';
 import {
   GuestMessageHeader,
@@ -20,7 +20,8 @@ import { SevGuest, type SevGuestCall, type SevGuestReply } from '../guest/sev-gu
 import { type PageExit, ScriptedHost } from '../guest/testing.ts';
 import { gpa, PAGE_SIZE } from '../lib/addresses.ts';
 import { concat } from '../lib/bytes.ts';
-import { invariant } from '../lib/errors.ts';
+import { EnvironmentError, invariant } from '../lib/errors.ts';
+import type { OpenDevice } from '../os/device-file.ts';
 import { nodeCrypto } from '../os/node-crypto.ts';
 import type { CallerMemory, MemoryFault } from '../os/process-memory.ts';
 import type { FileHandle, FileNode, IoctlAnswer, Refusal } from './fuse/filesystem.ts';
@@ -130,6 +131,29 @@ export class TestFile {
     await this.handle.flush?.(CALLER);
     this.handle.release?.();
   }
+}
+
+/** Opens a node as programs open a device, with memory of their own. */
+export function testOpen(node: FileNode): OpenDevice {
+  return async (path, access) => {
+    const file = await TestFile.open(node, access === 'read' ? 0 : 2);
+    if (typeof file === 'number') {
+      throw new EnvironmentError('DEVICE_UNAVAILABLE', errnoName(file), { where: path });
+    }
+    const memory = new TestMemory();
+    return {
+      pin(content) {
+        const address = memory.map(content);
+        return { address, bytes: memory.at(address) };
+      },
+      async ioctl(request, { address, bytes }) {
+        const { result, output } = await file.ioctl(request, bytes.slice(), memory, address);
+        bytes.set(output ?? new Uint8Array(0));
+        return result;
+      },
+      close: () => file.close(),
+    };
+  };
 }
 
 const refusal = (errno: number): Refusal => ({ errno });
