@@ -55,9 +55,7 @@ export interface LaunchSettings {
 /** A VM that can run. */
 export interface LaunchedVm {
   readonly calls: KvmCalls;
-  readonly kvmFd: number;
   readonly vmFd: number;
-  readonly sevFd: number;
   readonly ram: GuestRam;
   /** File descriptors of the vCPUs, by id. */
   readonly vcpus: readonly number[];
@@ -77,7 +75,7 @@ class Refused {
 /**
  * Launches the VM.
  *
- * Returns  the VM, or the call that failed with its errno and firmware status; nothing stays open then
+ * Returns  the VM, or the call that failed with its errno and firmware status; the process has ended then
  * Errors   OPTION_INVALID for a memory size no layout holds
  */
 export function launchVm(
@@ -92,7 +90,7 @@ export function launchVm(
     return launch.run(slots, wantsCerts);
   } catch (error) {
     if (error instanceof Refused) {
-      launch.abandon();
+      process.exit();
       return error.refusal;
     }
     throw error;
@@ -105,7 +103,6 @@ class VmLaunch {
   readonly #onLog: (line: string) => void;
   readonly #calls: KvmCalls;
   readonly #ram: GuestRam;
-  readonly #open: number[] = [];
   #vmFd = -1;
   #sevFd = -1;
 
@@ -145,15 +142,7 @@ class VmLaunch {
     }
     const vcpus = plan.vmsas.map((vmsa, id) => this.#createVcpu(vmsa, id));
     this.#finish();
-    const { vmFd, sevFd } = { vmFd: this.#vmFd, sevFd: this.#sevFd };
-    return { calls: this.#calls, kvmFd, vmFd, sevFd, ram: this.#ram, vcpus, certsEnabled };
-  }
-
-  /** Closes what is open, youngest first. */
-  abandon(): void {
-    for (const fd of this.#open.reverse()) {
-      this.#process.close(fd);
-    }
+    return { calls: this.#calls, vmFd: this.#vmFd, ram: this.#ram, vcpus, certsEnabled };
   }
 
   /** KVM_X86_SEV_SNP_REQ_CERTS must be 1: a kernel may know the attribute and still not offer it. */
@@ -331,7 +320,6 @@ class VmLaunch {
 
   #fd(step: string, ret: number): number {
     this.#check(step, ret);
-    this.#open.push(ret);
     return ret;
   }
 

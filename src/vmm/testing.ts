@@ -75,6 +75,7 @@ export class TestGuest {
   readonly trace: TraceEvent[] = [];
   readonly log: string[] = [];
   readonly plan: LaunchPlan;
+  readonly process: HostProcess;
   readonly vmm: Vmm;
   readonly refusal: KvmRefusal | null;
   readonly #kernel: GuestKernel | null;
@@ -86,6 +87,7 @@ export class TestGuest {
     { vcpus = 1, ...options }: Partial<VmmOptions> & { readonly vcpus?: number },
   ) {
     this.host = host;
+    this.process = process;
     this.plan = options.plan ?? defaultPlan(vcpus);
     const tracer = new Tracer(name, (event) => this.trace.push(event));
     const shared = { clock: host.clock, tracer, onLog: (line: string) => void this.log.push(line) };

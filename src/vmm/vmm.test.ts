@@ -147,9 +147,8 @@ describe('an attestation request with certificates', () => {
 
   it('takes lock, blob, memory, firmware and unlock in this order, each in a step of its own', () => {
     const blob = new MemoryBlob('blob', tableOf(100));
-    const { vmm, host, ...guest } = Object.assign(new TestHost().guest({ blob }));
-    const world = host.guests.get('guest0')!;
-    void guest;
+    const world = new TestHost().guest({ blob });
+    const { vmm, host } = world;
     world.boot();
     const handle = world.startExtReport();
     let outcome = vmm.step(0);
@@ -193,6 +192,26 @@ describe('an attestation request with certificates', () => {
     expect(blob.sharedHolders).toBe(2);
     expect(guests.map((guest, i) => guest.finish(handles[i]!).ret)).toEqual([0, 0]);
     expect(blob.sharedHolders).toBe(0);
+  });
+
+  it('drops the lock, and says so, when KVM_RUN fails instead of ending in -EINTR', () => {
+    const blob = new MemoryBlob('blob', tableOf(100));
+    const guest = new TestHost().guest({ blob });
+    guest.boot();
+    guest.startExtReport();
+    for (let outcome = guest.vmm.step(0); outcome.kind !== 'answered'; ) {
+      outcome = guest.vmm.step(0);
+    }
+    expect(blob.sharedHolders).toBe(1);
+    // KVM needs /dev/sev for the request: the second file the VMM opened, after 0 to 2.
+    expect(guest.process.close(4)).toBe(0);
+    expect(guest.vmm.step(0)).toMatchObject({
+      kind: 'stopped',
+      end: { stop: { kind: 'run-failed', errno: Errno.EBADF } },
+    });
+    expect(blob.sharedHolders).toBe(0);
+    expect(guest.log).toContain('KVM_RUN returned -EBADF where -EINTR was due');
+    expect(guest.trace.at(-1)!.detail['because']).toBe('-EBADF');
   });
 
   it('gives two guests different certificates', () => {
@@ -321,6 +340,19 @@ describe('a hostile guest', () => {
       expect(guest.log.at(-1)).toMatch(/^no certificates for the guest: cannot write/);
     });
   }
+
+  it('that offers one page for a table of two gets RBX 2; nothing is written, no report made', () => {
+    const guest = new TestHost().guest({ blob: new MemoryBlob('blob', tableOf(5000)) });
+    guest.boot();
+    const job = guest.kernel.submit(function* (system): Guest<[unknown, boolean]> {
+      const { certs } = system.pages;
+      yield* writeShared(certs, new Uint8Array(8192).fill(0xee));
+      const answer = yield* extendedRequest(SnpMsg.SNP_MSG_REPORT_REQ, certs, 1n)(system);
+      return [answer, (yield* readShared(certs, 8192)).every((byte) => byte === 0xee)];
+    });
+    expect(guest.finish(job)).toEqual([{ info1: 0n, info2: INVALID_LEN, rbx: 2n }, true]);
+    expect(guest.host.requests).toEqual([]);
+  });
 
   it('that offers no pages learns how many are needed', () => {
     const guest = new TestHost().guest({ blob: new MemoryBlob('blob', tableOf(9000)) });

@@ -46,6 +46,7 @@ import { CertificateService, type HeldCertificates } from './req-certs.ts';
 import { formatStop, terminationOf, type VmEnd, type VmStop } from './stop.ts';
 
 export interface VmmOptions extends LaunchSettings {
+  /** This guest's alone: it ends with the guest, or with a launch that fails. */
   readonly process: HostProcess;
   /** Null: the guest gets no certificates from this VMM. */
   readonly blob: BlobSource | null;
@@ -194,18 +195,11 @@ export class Vmm {
     }
   }
 
-  /** Ends the guest: locks are released, every file descriptor is closed. */
+  /** Ends the guest and the process that was its VMM: locks are released, the kernel takes all back. */
   close(): void {
     this.#finish({ stop: { kind: 'closed' }, vcpu: null });
-    const vm = this.#vm;
-    if (vm === null) {
-      return;
-    }
     this.#vm = null;
-    const memfds = new Set(vm.ram.slots.map(({ block }) => block.guestMemfd));
-    for (const fd of [...vm.vcpus, vm.vmFd, ...memfds, vm.sevFd, vm.kvmFd]) {
-      this.#options.process.close(fd);
-    }
+    this.#options.process.exit();
   }
 
   #run(vcpu: Vcpu): StepOutcome {
