@@ -50,7 +50,7 @@ export function* pvalidate(gpa: Gpa, size: 0 | 1, validate: boolean): Guest<numb
 
 export const PVALIDATE_FAIL_SIZEMISMATCH = 6;
 /** Software convention: the instruction set the carry flag, nothing changed. */
-export const PVALIDATE_FAIL_NOUPDATE = 255;
+const PVALIDATE_FAIL_NOUPDATE = 255;
 
 /**
  * RMPADJUST of a 4 KiB page.

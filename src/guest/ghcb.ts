@@ -68,7 +68,7 @@ export function* msrProtocol(request: bigint): Guest<bigint> {
 }
 
 /** Tells the hypervisor why the guest gives up; a hypervisor that resumes it finds it halted for good. */
-export function* terminate(reasonSet: number, reasonCode: number): Guest<never> {
+function* terminate(reasonSet: number, reasonCode: number): Guest<never> {
   yield* wrmsr(Msr.MSR_AMD64_SEV_ES_GHCB, ghcbMsrTermReq(reasonSet, reasonCode));
   yield* vmgexit();
   for (;;) {

@@ -37,7 +37,7 @@ export function withoutRanges(ranges: readonly FrameRange[], holes: readonly Fra
 const KERNEL_FROM = 0x1000;
 
 /** As many pages as the certificate buffer of the sev-guest driver has: SEV_FW_BLOB_MAX_SIZE. */
-export const CERTS_NPAGES = 4;
+const CERTS_NPAGES = 4;
 
 /** Pages the kernel allocates for itself, in one run that starts 2 MiB aligned. */
 export class KernelPages {

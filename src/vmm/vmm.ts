@@ -152,7 +152,9 @@ export class Vmm {
   get memoryMap(): VmMemoryMap {
     const firmwareFrom = Number(this.#options.plan.ovmfGpa / PAGE);
     return {
-      ram: this.#launchedVm().ram.slots.filter(({ from }) => from !== firmwareFrom),
+      ram: this.#launchedVm()
+        .ram.slots.filter(({ from }) => from !== firmwareFrom)
+        .map(({ from, to }) => ({ from, to })),
       launched: this.#options.plan.regions.map(({ gpa, sizeBytes }) => {
         const from = Number(gpa / PAGE);
         return { from, to: from + sizeBytes / PAGE_SIZE };
