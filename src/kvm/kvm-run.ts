@@ -141,7 +141,6 @@ function runLoop(vcpu: Vcpu): RunOutcome {
       return failEntry(vcpu);
     }
     unmapGhcb(vcpu);
-    vcpu.lapic.wakeUpPending = false;
     const result = runGuest(vcpu, current, slice);
     if (result <= EXIT) {
       return { ret: result };
@@ -172,6 +171,7 @@ function wakesUp(vcpu: Vcpu, timerMayFire: boolean): boolean {
     return false;
   }
   vcpu.wakeAtMs = null;
+  lapic.wakeUpPending = false;
   acceptApicEvents(vcpu);
   if (vcpu.mpState === KvmMp.KVM_MP_STATE_HALTED || vcpu.mpState === KvmMp.KVM_MP_STATE_AP_RESET_HOLD) {
     vcpu.mpState = KvmMp.KVM_MP_STATE_RUNNABLE;

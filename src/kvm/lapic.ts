@@ -16,7 +16,7 @@ import { installPendingVmsa } from './vmsa.ts';
 export interface Lapic {
   initPending: boolean;
   sipiPending: boolean;
-  /** An interrupt or NMI that would end HLT. */
+  /** An interrupt or NMI. It stays until it ends a sleep, as for a guest that halts with interrupts masked. */
   wakeUpPending: boolean;
   spurious: number;
   icr: bigint;
