@@ -79,18 +79,18 @@ class Refused {
  * Errors   OPTION_INVALID for a memory size no layout holds
  */
 export function launchVm(
-  process: HostProcess,
+  vmmProcess: HostProcess,
   settings: LaunchSettings,
   wantsCerts: boolean,
   onLog: (line: string) => void,
 ): LaunchedVm | KvmRefusal {
   const slots = ramSlots(settings.memoryBytes);
-  const launch = new VmLaunch(process, settings, onLog);
+  const launch = new VmLaunch(vmmProcess, settings, onLog);
   try {
     return launch.run(slots, wantsCerts);
   } catch (error) {
     if (error instanceof Refused) {
-      process.exit();
+      vmmProcess.exit();
       return error.refusal;
     }
     throw error;

@@ -201,7 +201,8 @@ export class Vmm {
   close(): void {
     this.#finish({ stop: { kind: 'closed' }, vcpu: null });
     this.#vm = null;
-    this.#options.process.exit();
+    const { process: vmmProcess } = this.#options;
+    vmmProcess.exit();
   }
 
   #run(vcpu: Vcpu): StepOutcome {
