@@ -60,7 +60,7 @@ export const AMD_REVOCATIONS: readonly FleetRevocation[] = Object.freeze([
 ]);
 
 /** Public points kept: computing one takes some milliseconds, up to 1275 hashes and a multiplication. */
-const MAX_KNOWN_POINTS = 4096;
+const MAX_KNOWN_POINTS = 1024;
 
 export class Fleet {
   readonly chips: readonly FleetChip[];

@@ -150,12 +150,18 @@ export function makeTlsIdentity(
   };
 }
 
-/** Whether a stored certificate and key read, belong together and last for some time yet. */
-export function isUsableKeyPair(pair: TlsKeyPair, nowMs: number, leastMs: number): boolean {
+/** Whether a stored certificate and key read, belong together, last for some time yet and are the issuer's. */
+export function isUsableKeyPair(
+  pair: TlsKeyPair,
+  nowMs: number,
+  leastMs: number,
+  issuer: TlsKeyPair = pair,
+): boolean {
   try {
     const certificate = new X509Certificate(pair.certificate);
     return (
       certificate.checkPrivateKey(createPrivateKey(pair.privateKey)) &&
+      certificate.verify(createPublicKey(issuer.privateKey)) &&
       Date.parse(certificate.validFrom) <= nowMs &&
       Date.parse(certificate.validTo) >= nowMs + leastMs
     );
