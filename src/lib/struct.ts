@@ -160,34 +160,45 @@ function bitWord<B extends BitFields>(
     reservedOnes |= 1n << BigInt(bit);
   }
   const reservedZeros = ((1n << BigInt(width)) - 1n) & ~taken & ~reservedOnes;
-  const entries = Object.entries(bits);
+  // Reports are decoded thousands of times a second: the bigints are made once.
+  const entries = Object.entries(bits).map(([name, [lo, count]]) => ({
+    name,
+    count,
+    shift: BigInt(lo),
+    mask: (1n << BigInt(count)) - 1n,
+  }));
 
   const fromWord = (word: bigint): Bits<B> => {
     const out: Record<string, number> = {};
-    for (const [name, [lo, count]] of entries) {
-      out[name] = Number((word >> BigInt(lo)) & ((1n << BigInt(count)) - 1n));
+    for (const { name, shift, mask } of entries) {
+      out[name] = Number((word >> shift) & mask);
     }
     return out as Bits<B>;
   };
   const toWord = (value: Bits<B>, where = type): bigint => {
     let word = reservedOnes;
-    for (const [name, [lo, count]] of entries) {
+    for (const { name, count, shift } of entries) {
       const field = value[name]!;
       if (!Number.isInteger(field) || field < 0 || field >= 2 ** count) {
         throw new InputError('LAYOUT_VALUE_OUT_OF_RANGE', `${name} = ${field} does not fit ${count} bits`, {
           where,
         });
       }
-      word |= BigInt(field) << BigInt(lo);
+      word |= BigInt(field) << shift;
     }
     return word;
   };
   const readWord = (b: Uint8Array, at: number): bigint => {
-    let word = 0n;
-    for (let i = size - 1; i >= 0; i--) {
-      word = (word << 8n) | BigInt(b[at + i]!);
+    switch (size) {
+      case 1:
+        return BigInt(b[at]!);
+      case 2:
+        return BigInt(readU16(b, at));
+      case 4:
+        return BigInt(readU32(b, at));
+      case 8:
+        return readU64(b, at);
     }
-    return word;
   };
   return {
     type,

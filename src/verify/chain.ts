@@ -141,44 +141,44 @@ function* judgePath(
 function presenceFindings({ intermediate, root }: Path, role: CertificateRole, pool: Pool): Finding[] {
   const found: Finding[] = [];
   const intermediateRole = issuerRole(role);
-  const rootRole = issuerRole(intermediateRole);
-  const names = (known: readonly KnownCertificate[]): string =>
-    known.length === 0 ? 'none' : known.map(({ certificate }) => certificate.subject.commonName).join(', ');
   if (intermediate === null) {
     found.push(
       finding('INTERMEDIATE_MISSING', {
         where: certificateLabel(intermediateRole),
         expected: `CN=${subjectCommonName(intermediateRole)}`,
-        actual: names(pool.intermediates),
+        actual: commonNames(pool.intermediates),
         message: `There is no ${intermediateRole.kind} certificate with the name of the ${role.kind}'s issuer.`,
       }),
     );
   }
   if (root === null) {
+    const rootRole = issuerRole(intermediateRole);
     found.push(
       finding('ROOT_MISSING', {
         where: certificateLabel(rootRole),
         expected: `CN=${subjectCommonName(rootRole)}`,
-        actual: names(pool.roots),
+        actual: commonNames(pool.roots),
       }),
     );
   }
   return found;
 }
 
+const commonNames = (known: readonly KnownCertificate[]): string =>
+  known.length === 0 ? 'none' : known.map(({ certificate }) => certificate.subject.commonName).join(', ');
+
 function validityFindings(known: KnownCertificate, atMs: number): Finding[] {
   const { notBeforeMs, notAfterMs } = known.certificate;
   // X.509 times have whole seconds, and both ends belong to the interval.
   const at = Math.floor(atMs / 1000) * 1000;
+  if (at >= notBeforeMs && at <= notAfterMs) {
+    return [];
+  }
   const where = `${labelOf(known)}.validity`;
   const iso = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
-  if (at < notBeforeMs) {
-    return [finding('CERT_NOT_YET_VALID', { where, expected: `from ${iso(notBeforeMs)}`, actual: iso(at) })];
-  }
-  if (at > notAfterMs) {
-    return [finding('CERT_EXPIRED', { where, expected: `until ${iso(notAfterMs)}`, actual: iso(at) })];
-  }
-  return [];
+  return at < notBeforeMs
+    ? [finding('CERT_NOT_YET_VALID', { where, expected: `from ${iso(notBeforeMs)}`, actual: iso(at) })]
+    : [finding('CERT_EXPIRED', { where, expected: `until ${iso(notAfterMs)}`, actual: iso(at) })];
 }
 
 function* signatureFindings(

@@ -398,13 +398,19 @@ function tcbFindings({ product, tcbs }: PolicySubject, policy: Policy): Finding[
 function firmwareFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
   const found: Finding[] = [];
   const minimum = policy.minimum_firmware;
-  const versions = (['current', 'committed'] as const).map((which) => ({
-    which,
-    major: report[`${which}_major`],
-    minor: report[`${which}_minor`],
-    build: report[`${which}_build`],
-  }));
-  for (const { which, major, minor, build } of versions) {
+  const current = {
+    which: 'current',
+    major: report.current_major,
+    minor: report.current_minor,
+    build: report.current_build,
+  };
+  const committed = {
+    which: 'committed',
+    major: report.committed_major,
+    minor: report.committed_minor,
+    build: report.committed_build,
+  };
+  for (const { which, major, minor, build } of [current, committed]) {
     const [wantMajor, wantMinor] = minimum?.version ?? [0, 0];
     const isOlder = major < wantMajor || (major === wantMajor && minor < wantMinor);
     // A build number counts within its version: the first build of a newer version is newer.
@@ -420,21 +426,20 @@ function firmwareFindings({ report, product }: PolicySubject, policy: Policy): F
       );
     }
   }
-  const [current, committed] = versions;
   const isProvisional =
     report.current_tcb !== report.committed_tcb ||
-    current!.major !== committed!.major ||
-    current!.minor !== committed!.minor ||
-    current!.build !== committed!.build;
+    current.major !== committed.major ||
+    current.minor !== committed.minor ||
+    current.build !== committed.build;
   const wanted = policy.provisional_firmware;
   if (wanted !== 'any' && isProvisional !== (wanted === 'required')) {
-    const show = ({ major, minor, build }: (typeof versions)[number], word: bigint): string =>
+    const show = ({ major, minor, build }: typeof current, word: bigint): string =>
       `${major}.${minor}.${build}, TCB ${product === null ? hex(word) : formatTcb(decodeTcb(word, product), product)}`;
     found.push(
       finding('POLICY_PROVISIONAL_FIRMWARE', {
         where: 'report.committed_tcb',
-        expected: wanted === 'forbidden' ? show(current!, report.current_tcb) : 'uncommitted firmware',
-        actual: show(committed!, report.committed_tcb),
+        expected: wanted === 'forbidden' ? show(current, report.current_tcb) : 'uncommitted firmware',
+        actual: show(committed, report.committed_tcb),
       }),
     );
   }
