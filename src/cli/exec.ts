@@ -8,6 +8,7 @@ import { arrivedInNamespaces, enterNamespaces } from '../os/namespaces.ts';
 import { PrivateTree } from '../os/private-tree.ts';
 import { type CommandEnd, endAs, runCommand } from '../os/run-command.ts';
 import { type Places, treeOf } from '../service/device-tree.ts';
+import { type GuestWords, guestSpecOf, guestWordsOf } from './guest-specs.ts';
 import { interceptKds } from './kds-intercept.ts';
 import { MACHINE_ARGS, type MachineOptions, readMachineOptions } from './machine-options.ts';
 import type { Verb } from './run.ts';
@@ -52,17 +53,19 @@ async function runExec(args: Args, command: readonly string[]): Promise<never> {
   if (!arrivedInNamespaces()) {
     enterNamespaces({ network: intercept });
   }
-  endAs(await runInside(options, intercept, command));
+  endAs(await runInside(options, guestWordsOf(args), intercept, command));
 }
 
 async function runInside(
   options: MachineOptions,
+  guestWords: GuestWords,
   intercept: boolean,
   command: readonly string[],
 ): Promise<CommandEnd> {
   const running = openRunningHost(options);
   try {
-    const served = await running.addGuest(GUEST_NAME, options);
+    const spec = guestSpecOf(running.opened.crypto, { name: GUEST_NAME, words: guestWords }, {});
+    const served = await running.addGuest(spec);
     const tree = new PrivateTree();
     const kds = intercept ? await interceptKds(tree, running) : null;
     const devices = await showPlaces(tree, { ...running.service.hostPlaces, ...served.places }, running);

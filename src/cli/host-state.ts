@@ -15,6 +15,7 @@ import { systemClock } from '../os/system-clock.ts';
 
 export const STATE_FILE = 'state.json';
 export const BLOB_FILE = 'certs.blob';
+export const CONTROL_SOCKET = 'control.sock';
 
 /** Seeded runs begin at this moment: 2026-01-01 00:00 UTC. */
 const SEEDED_START_MS = Date.UTC(2026, 0, 1);
@@ -42,7 +43,7 @@ export interface OpenHostState {
 }
 
 /** XDG_STATE_HOME/softsnp/milan, say. */
-function defaultStateDir(product: ProductLine): string {
+export function defaultStateDir(product: ProductLine): string {
   const base = process.env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state');
   return join(base, 'softsnp', product.toLowerCase());
 }

@@ -34,7 +34,8 @@ import {
 const BIOS_LIMIT_BYTES = 64 * 2 ** 20;
 const BOOT_FILE_LIMIT_BYTES = 2 ** 31;
 
-export const MACHINE_ARGS = {
+/** How a guest is launched. */
+export const GUEST_ARGS = {
   bios: {
     type: 'string',
     valueHint: 'FILE',
@@ -61,6 +62,26 @@ export const MACHINE_ARGS = {
     description: 'Guest policy',
     default: `0x${GUEST_POLICY_DEFAULT.toString(16)}`,
   },
+  'host-data': { type: 'string', valueHint: 'HEX', description: 'Up to 32 bytes, filled with zeros' },
+  'id-block': {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'ID block, binary or base64, with --id-auth',
+  },
+  'id-auth': {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'ID authentication information, with --id-block',
+  },
+  certs: {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'Certificate blob for the guest (made in the state folder if left out)',
+  },
+} as const satisfies ArgsDef;
+
+/** Which host it is, and what is loaded into it. */
+export const HOST_ARGS = {
   chip: {
     type: 'string',
     valueHint: 'milan|genoa|turin',
@@ -87,22 +108,6 @@ export const MACHINE_ARGS = {
     description: "Key that signs: the chip's, or a cloud provider's",
     default: 'vcek',
   },
-  'host-data': { type: 'string', valueHint: 'HEX', description: 'Up to 32 bytes, filled with zeros' },
-  'id-block': {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'ID block, binary or base64, with --id-auth',
-  },
-  'id-auth': {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'ID authentication information, with --id-block',
-  },
-  certs: {
-    type: 'string',
-    valueHint: 'FILE',
-    description: 'Certificate blob for the guest (made in the state folder if left out)',
-  },
   seed: { type: 'string', valueHint: 'N', description: 'Take all randomness and the time from this number' },
   state: {
     type: 'string',
@@ -115,30 +120,37 @@ export const MACHINE_ARGS = {
   },
 } as const satisfies ArgsDef;
 
+export const MACHINE_ARGS = { ...GUEST_ARGS, ...HOST_ARGS } as const satisfies ArgsDef;
+
+export type GuestArgs = ParsedArgs<typeof GUEST_ARGS>;
 export type MachineArgs = ParsedArgs<typeof MACHINE_ARGS>;
 
-/** What the options say of the host and of one guest. */
-export interface MachineOptions {
+/** What the options say of a guest. */
+export interface GuestOptions {
   readonly plan: (crypto: MachineCrypto) => LaunchPlan;
   readonly bios: string;
   readonly cpu: string;
   readonly vcpus: number;
   readonly memoryBytes: number;
   readonly policy: bigint;
+  readonly hostData: Uint8Array;
+  readonly idBlock: NonNullable<LaunchSettings['idBlock']> | null;
+  readonly certs: string | null;
+}
+
+/** What the options say of the host and of one guest. */
+export interface MachineOptions extends GuestOptions {
   readonly product: ProductLine | null;
   readonly chipId: string | null;
   readonly tcb: string | null;
   readonly reportVersion: ReportVersion | null;
   readonly key: 'vcek' | 'vlek';
-  readonly hostData: Uint8Array;
-  readonly idBlock: NonNullable<LaunchSettings['idBlock']> | null;
-  readonly certs: string | null;
   readonly seed: number | null;
   readonly state: string | null;
   readonly verbose: boolean;
 }
 
-export function readMachineOptions(args: MachineArgs): MachineOptions {
+export function readGuestOptions(args: GuestArgs): GuestOptions {
   const vcpus = integerOption('smp', args.smp, 1, 4096);
   const cpuSig = cpuSigOf(args.cpu);
   const ovmf = parseOvmf(
@@ -158,6 +170,15 @@ export function readMachineOptions(args: MachineArgs): MachineOptions {
     vcpus,
     memoryBytes: sizeOption('mem', args.mem),
     policy: wordOption('policy', args.policy),
+    hostData: hexOption('host-data', args['host-data'] ?? '', 32),
+    idBlock: readIdBlockFiles(args),
+    certs: args.certs ?? null,
+  };
+}
+
+export function readMachineOptions(args: MachineArgs): MachineOptions {
+  return {
+    ...readGuestOptions(args),
     product: args.chip === undefined ? null : productOption('chip', args.chip),
     chipId: args['chip-id'] ?? null,
     tcb: args.tcb ?? null,
@@ -166,16 +187,13 @@ export function readMachineOptions(args: MachineArgs): MachineOptions {
         ? null
         : (integerOption('report-version', args['report-version'], 2, 5) as ReportVersion),
     key: choiceOption('key', args.key, ['vcek', 'vlek']),
-    hostData: hexOption('host-data', args['host-data'] ?? '', 32),
-    idBlock: readIdBlockFiles(args),
-    certs: args.certs ?? null,
     seed: args.seed === undefined ? null : integerOption('seed', args.seed, 0, Number.MAX_SAFE_INTEGER),
     state: args.state ?? null,
     verbose: args.verbose === true,
   };
 }
 
-function readBootFiles(args: MachineArgs) {
+function readBootFiles(args: GuestArgs) {
   if (args.kernel === undefined) {
     if (args.initrd !== undefined || args.append !== undefined) {
       throw new InputError('OPTION_INVALID', 'needs --kernel', {
@@ -193,7 +211,7 @@ function readBootFiles(args: MachineArgs) {
   };
 }
 
-function readIdBlockFiles(args: MachineArgs): MachineOptions['idBlock'] {
+function readIdBlockFiles(args: GuestArgs): GuestOptions['idBlock'] {
   const { 'id-block': blockPath, 'id-auth': authPath } = args;
   if (blockPath === undefined || authPath === undefined) {
     if (blockPath !== authPath) {
@@ -257,7 +275,7 @@ function chipIdOption(text: string, product: ProductLine): Uint8Array {
 }
 
 /** How a guest of these options is launched. */
-export function launchSettings(options: MachineOptions, plan: LaunchPlan): LaunchSettings {
+export function launchSettings(options: GuestOptions, plan: LaunchPlan): LaunchSettings {
   return {
     plan,
     memoryBytes: options.memoryBytes,

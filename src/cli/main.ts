@@ -9,10 +9,15 @@ const packageJson = JSON.parse(readFileSync(new URL('../../package.json', import
 
 /** Verbs are loaded when they are called: `softsnp attest` does not read the code of the others. */
 export const softsnpCommand: Verb = defineCommand({
-  meta: { name: 'softsnp', description: 'AMD SEV-SNP in software: a host, a guest, evidence and its verification' },
+  meta: {
+    name: 'softsnp',
+    description: 'AMD SEV-SNP in software: a host, a guest, evidence and its verification',
+  },
   subCommands: {
     attest: () => import('./attest.ts').then(({ attestCommand }) => attestCommand as Verb),
     exec: () => import('./exec.ts').then(({ execCommand }) => execCommand as Verb),
+    up: () => import('./up.ts').then(({ upCommand }) => upCommand as Verb),
+    ctl: () => import('./ctl.ts').then(({ ctlCommand }) => ctlCommand as Verb),
     measure: () => import('./measure.ts').then(({ measureCommand }) => measureCommand as Verb),
     idblock: () => import('./idblock.ts').then(({ idblockCommand }) => idblockCommand as Verb),
     verify: () => import('./verify.ts').then(({ verifyCommand }) => verifyCommand as Verb),

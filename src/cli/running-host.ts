@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A host that the verbs exec and up keep running: the state folder it has, and its service. */
 import { join } from 'node:path';
-import { errnoName } from '../abi/errno.ts';
-import { sevRetName } from '../abi/sev-status.ts';
 import { FaultPlan } from '../kds/index.ts';
 import { VirtualClock } from '../lib/clock.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { Host } from '../machine/index.ts';
 import { EventLog } from '../service/event-log.ts';
-import { HostService, type ServedGuest } from '../service/host-service.ts';
+import { launchGuest, MachineRefusal } from '../service/host-control.ts';
+import { type GuestSpec, HostService, type ServedGuest } from '../service/host-service.ts';
 import type { OpenHostState } from './host-state.ts';
-import { chipOverrides, launchSettings, type MachineOptions, openMachineState } from './machine-options.ts';
+import { chipOverrides, type MachineOptions, openMachineState } from './machine-options.ts';
 
 export interface RunningHost {
   readonly opened: OpenHostState;
@@ -19,12 +18,13 @@ export interface RunningHost {
   readonly kdsFaults: FaultPlan;
   /** A device could not answer a client: a line for the operator. */
   readonly onFault: (error: unknown, request: string) => void;
+  readonly onLog: (line: string) => void;
   /**
-   * Launches a guest as the options say.
+   * Launches a guest.
    *
-   * Errors   MACHINE_REFUSED naming the step
+   * Errors   MACHINE_REFUSED naming the step; OPTION_INVALID for its name
    */
-  addGuest(name: string, options: MachineOptions): Promise<ServedGuest>;
+  addGuest(spec: GuestSpec): Promise<ServedGuest>;
   /** Ends every guest and lets the state folder go. */
   close(): void;
 }
@@ -77,6 +77,7 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
     opened,
     service,
     kdsFaults: new FaultPlan(),
+    onLog: log,
     onFault: (error, request) => {
       const what = error instanceof Error ? error.message : String(error);
       log(`${request}: ${what}`);
@@ -84,7 +85,7 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
         process.stderr.write(`softsnp: ${request}: ${what}\n`);
       }
     },
-    addGuest: (name, guestOptions) => addGuest(service, name, guestOptions),
+    addGuest: (spec) => addGuest(service, spec),
     close() {
       for (const name of [...service.guests.keys()]) {
         service.removeGuest(name);
@@ -94,32 +95,12 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
   };
 }
 
-async function addGuest(service: HostService, name: string, options: MachineOptions): Promise<ServedGuest> {
-  const { crypto } = service.host.deps;
-  const answer = await service.addGuest({
-    name,
-    settings: launchSettings(options, options.plan(crypto)),
-    key: 'auto',
-    certs: options.certs,
-  });
-  if (answer.ok) {
-    return answer.served;
+async function addGuest(service: HostService, spec: GuestSpec): Promise<ServedGuest> {
+  const launched = await launchGuest(service, spec);
+  if (launched instanceof MachineRefusal) {
+    throw new EnvironmentError('MACHINE_REFUSED', launched.reason, { where: launched.step });
   }
-  throw new EnvironmentError('MACHINE_REFUSED', 'reason' in answer ? answer.reason : refusalText(answer), {
-    where: answer.step,
-  });
-}
-
-function refusalText({
-  errno,
-  fwStatus,
-}: {
-  readonly errno: number;
-  readonly fwStatus: number | null;
-}): string {
-  return fwStatus === null
-    ? errnoName(errno)
-    : `${errnoName(errno)}, firmware status ${sevRetName(fwStatus)}`;
+  return launched;
 }
 
 /** Real time passes for the guests of a seeded host too, as real programs wait for them. */

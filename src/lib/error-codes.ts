@@ -194,6 +194,22 @@ export const ERROR_CODES = {
       'The modelled machine would not do it, as a real one would not; --verbose shows what its parts say.',
     exit: 3,
   },
+  BLOB_BUSY: {
+    kind: 'environment',
+    action: 'Nothing was changed. Find the program that keeps a lock on the blob (lslocks), or try again.',
+    exit: 3,
+  },
+  GUEST_UNKNOWN: { kind: 'input', action: 'softsnp ctl status names the guests of the host.', exit: 1 },
+  CONTROL_UNREACHABLE: {
+    kind: 'environment',
+    action: 'Start a host with softsnp up, or name its state folder with --state.',
+    exit: 3,
+  },
+  CONTROL_UNKNOWN: {
+    kind: 'input',
+    action: 'The running host is of another version than this softsnp; see docs/reference/control-api.md.',
+    exit: 1,
+  },
   STATE_INVALID: {
     kind: 'input',
     action: 'The state folder is damaged or of another version; move it away to start anew.',

@@ -175,11 +175,11 @@ async function clearPlace(path: string): Promise<{ readonly place: string; reado
 }
 
 /**
- * Detaches softsnp mounts at `place` whose server is gone.
+ * Detaches softsnp mounts at `place` whose server is gone. The path may not exist any more.
  *
  * Errors   MOUNT_POINT_INVALID when a server is still behind one of them
  */
-async function detachStale(place: string): Promise<void> {
+export async function detachStale(place: string): Promise<void> {
   for (let left = mountsAt(place); left > 0; left--) {
     const answer = await probe(place);
     if (answer !== 'ENOTCONN' && answer !== 'ECONNABORTED') {

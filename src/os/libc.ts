@@ -48,6 +48,7 @@ interface Bindings {
   readonly read: Native;
   readonly write: Native;
   readonly socket: Native;
+  readonly connect: Native;
   readonly execvp: (file: string, argv: readonly (string | null)[]) => number;
   readonly mount: AsyncNative;
   readonly umount2: AsyncNative;
@@ -69,6 +70,7 @@ function bind(): Bindings {
     read: libc.func('long read(int fd, void *buf, size_t count)'),
     write: libc.func('long write(int fd, const void *buf, size_t count)'),
     socket: libc.func('int socket(int domain, int type, int protocol)'),
+    connect: libc.func('int connect(int fd, const void *address, unsigned int length)'),
     execvp: libc.func('int execvp(const char *file, const char **argv)'),
     mount: libc.func(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
@@ -159,8 +161,14 @@ export function write(fd: number, from: Uint8Array): number {
 
 /** socket(2). */
 export function socket(domain: number, type: number, protocol: number): number {
-  const lib = native('private networks');
+  const lib = native('private networks and sd_notify');
   return outcome(lib, lib.socket(domain, type, protocol));
+}
+
+/** connect(2) to an address in the form of the socket's family. */
+export function connect(fd: number, address: Uint8Array): number {
+  const lib = native('sd_notify');
+  return outcome(lib, lib.connect(fd, address, address.length));
 }
 
 /**

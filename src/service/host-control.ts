@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What an operator can ask of a running host, apart from how it is asked: softsnp's counterpart of
+ * swtpm_ioctl. Requests and answers are JSON documents, described in docs/reference/control-api.md.
+ */
+import * as v from 'valibot';
+import { errnoName } from '../abi/errno.ts';
+import { sevRetName } from '../abi/sev-status.ts';
+import { WrappedVlekHashstick } from '../abi/snp-commands.ts';
+import { decodeTcb, encodeTcb, formatTcb, parseTcbText, type TcbParts } from '../abi/tcb-version.ts';
+import { buildFirmwareImage, type FirmwareVersion } from '../firmware/secure-processor.ts';
+import { type FaultPlan, formatFaultRule, parseFaultRule } from '../kds/index.ts';
+import { fromHex, toHex } from '../lib/bytes.ts';
+import { EnvironmentError, InputError } from '../lib/errors.ts';
+import type { ManagementAnswer } from '../machine/index.ts';
+import { formatBlobFault, parseBlobFault } from './blob-faults.ts';
+import type { GuestSpec, HostService, ServedGuest } from './host-service.ts';
+
+/** A request the machine judged and refused: not the operator's mistake, nor softsnp's. */
+export class MachineRefusal {
+  readonly step: string;
+  readonly reason: string;
+  readonly errno: string | null;
+  readonly fw_status: string | null;
+
+  constructor(step: string, reason: string, errno: string | null = null, fwStatus: string | null = null) {
+    this.step = step;
+    this.reason = reason;
+    this.errno = errno;
+    this.fw_status = fwStatus;
+  }
+}
+
+/** Facts of the process around the service that `status` tells. */
+export interface Surroundings {
+  readonly state: string;
+  readonly pid: number;
+  /** Folder with the devices; null when none are shown. */
+  readonly devices: string | null;
+  /** Base address of the key service; null when none is served. */
+  readonly kds: string | null;
+}
+
+export interface HostControlOptions {
+  readonly service: HostService;
+  readonly kdsFaults: FaultPlan;
+  readonly surroundings: () => Surroundings;
+  /** A guest from the words of the command line; the name is checked later. */
+  readonly guestSpec: (name: string, options: Readonly<Record<string, string>>) => GuestSpec;
+}
+
+const TcbBody = v.strictObject({
+  tcb: v.string(),
+  version: v.optional(v.pipe(v.string(), v.regex(/^\d{1,3}\.\d{1,3}\.\d{1,3}$/))),
+});
+const ConfigBody = v.strictObject({
+  reported_tcb: v.optional(v.string()),
+  mask_chip_id: v.optional(v.boolean()),
+  mask_chip_key: v.optional(v.boolean()),
+});
+const VlekBody = v.strictObject({ wrapped: v.optional(v.string()) });
+const FaultBody = v.strictObject({ rule: v.string(), guest: v.optional(v.string()) });
+const GuestBody = v.strictObject({ name: v.string(), options: v.optional(v.record(v.string(), v.string())) });
+
+export class HostControl {
+  readonly service: HostService;
+  readonly #options: HostControlOptions;
+
+  constructor(options: HostControlOptions) {
+    this.#options = options;
+    this.service = options.service;
+  }
+
+  status() {
+    const { host, guests } = this.service;
+    const status = host.management.platformStatus();
+    return {
+      ...this.#options.surroundings(),
+      product: host.chip.product,
+      chip_id: toHex(host.chip.chipId),
+      firmware: this.#firmware(),
+      tcb: this.tcb(),
+      signing_key: this.service.signingKey,
+      vlek_loaded: status.features.vlek_en === 1,
+      mask_chip_id: status.features.mask_chip_id === 1,
+      mask_chip_key: status.features.mask_chip_key === 1,
+      guests: [...guests.values()].map(describeGuest),
+    };
+  }
+
+  /** The TCBs of the platform as text: BL,TEE,SNP,UCODE, with FMC first on Turin. */
+  tcb() {
+    const { host } = this.service;
+    const text = (word: bigint): string => formatTcb(decodeTcb(word, host.chip.product), host.chip.product);
+    const { current_tcb, reported_tcb } = host.management.platformStatus();
+    return {
+      current: text(current_tcb),
+      committed: text(BigInt(host.psp.exportState().committed_tcb)),
+      reported: text(reported_tcb),
+    };
+  }
+
+  /** Installs firmware of this TCB while the guests run: provisional until it is committed. */
+  async updateFirmware(body: unknown) {
+    const { tcb, version } = parsed(TcbBody, body);
+    const { host } = this.service;
+    const { product } = host.chip;
+    const image = buildFirmwareImage(host.deps.crypto, {
+      product,
+      tcb: parseTcbText(tcb, product),
+      version: versionOf(version ?? this.#firmware().running),
+      mitVector: BigInt(host.psp.exportState().mitigations_supported),
+    });
+    const refused = await this.#change('SNP_DOWNLOAD_FIRMWARE_EX', () => {
+      const { errno, status } = host.kernel.updateFirmware(image);
+      return errno === 0 ? null : refusal('SNP_DOWNLOAD_FIRMWARE_EX', -errno, status);
+    });
+    return refused ?? this.tcb();
+  }
+
+  async commit() {
+    const refused = await this.#change('SNP_COMMIT', () =>
+      outcome('SNP_COMMIT', this.service.host.management.commit()),
+    );
+    return refused ?? this.tcb();
+  }
+
+  /** What is left out stays as it is. */
+  async config(body: unknown) {
+    const { reported_tcb, mask_chip_id, mask_chip_key } = parsed(ConfigBody, body);
+    const { host } = this.service;
+    const { product } = host.chip;
+    const status = host.management.platformStatus();
+    const reportedTcb =
+      reported_tcb === undefined
+        ? status.reported_tcb
+        : encodeTcb(parseTcbText(reported_tcb, product), product);
+    const refused = await this.#setConfig({
+      reportedTcb,
+      maskChipId: mask_chip_id ?? status.features.mask_chip_id === 1,
+      maskChipKey: mask_chip_key ?? status.features.mask_chip_key === 1,
+    });
+    return refused ?? this.tcb();
+  }
+
+  async resetConfig() {
+    const refused = await this.#setConfig({ reportedTcb: 0n, maskChipId: false, maskChipKey: false });
+    return refused ?? this.tcb();
+  }
+
+  /** Loads a hash stick: the one given, in hexadecimal, or the provider's for the reported TCB. */
+  async loadVlek(body: unknown) {
+    const { wrapped } = parsed(VlekBody, body);
+    const { host } = this.service;
+    const stick =
+      wrapped === undefined
+        ? host.keys.wrappedHashstick(host.reportedTcb)
+        : hexOfSize(wrapped, WrappedVlekHashstick.size);
+    const refused = await this.#change('SNP_VLEK_LOAD', () =>
+      outcome('SNP_VLEK_LOAD', host.management.vlekLoad(stick)),
+    );
+    return refused ?? { signing_key: this.service.signingKey };
+  }
+
+  /**
+   * Takes the VLEK away. There is no command for it: the firmware drops it when the reported TCB changes,
+   * so the TCB goes down a step and up again, which no guest sees.
+   */
+  async removeVlek() {
+    const { host } = this.service;
+    const { product } = host.chip;
+    const refused = await this.#change('VLEK removal', () => {
+      const { reported_tcb, features } = host.management.platformStatus();
+      const lower = oneStepBelow(decodeTcb(reported_tcb, product));
+      if (features.vlek_en === 0 || lower === null) {
+        return features.vlek_en === 0
+          ? null
+          : new MachineRefusal('SNP_CONFIG', 'no TCB is below the reported one');
+      }
+      const masks = { maskChipId: features.mask_chip_id === 1, maskChipKey: features.mask_chip_key === 1 };
+      const down = host.management.setConfig({ reportedTcb: encodeTcb(lower, product), ...masks });
+      return (
+        outcome('SNP_CONFIG', down) ??
+        outcome('SNP_CONFIG', host.management.setConfig({ reportedTcb: reported_tcb, ...masks }))
+      );
+    });
+    return refused ?? { signing_key: this.service.signingKey };
+  }
+
+  faults() {
+    const guests = [...this.service.guests.values()].flatMap(({ spec, faults }) =>
+      faults.list().map((fault) => ({ guest: spec.name, rule: formatBlobFault(fault) })),
+    );
+    return [...this.#options.kdsFaults.list().map((rule) => ({ rule: formatFaultRule(rule) })), ...guests];
+  }
+
+  /** certs=... spoils a guest's certificates (all guests' unless one is named), the rest the key service. */
+  addFault(body: unknown) {
+    const { rule, guest } = parsed(FaultBody, body);
+    if (rule.startsWith('certs=')) {
+      const fault = parseBlobFault(rule);
+      const guests = guest === undefined ? [...this.service.guests.values()] : [this.#guest(guest)];
+      for (const { faults } of guests) {
+        faults.add(fault);
+      }
+    } else {
+      this.#options.kdsFaults.add(parseFaultRule(rule));
+    }
+    return this.faults();
+  }
+
+  clearFaults() {
+    this.#options.kdsFaults.clear();
+    for (const { faults } of this.service.guests.values()) {
+      faults.clear();
+    }
+    return this.faults();
+  }
+
+  async addGuest(body: unknown) {
+    const { name, options = {} } = parsed(GuestBody, body);
+    const launched = await launchGuest(this.service, this.#options.guestSpec(name, options));
+    return launched instanceof MachineRefusal ? launched : describeGuest(launched);
+  }
+
+  removeGuest(name: string) {
+    this.#guest(name);
+    this.service.removeGuest(name);
+    return {};
+  }
+
+  #guest(name: string): ServedGuest {
+    const served = this.service.guests.get(name);
+    if (served === undefined) {
+      throw new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', {
+        where: JSON.stringify(name.slice(0, 80)),
+      });
+    }
+    return served;
+  }
+
+  #firmware() {
+    const { firmware_version, committed_version } = this.service.host.psp.exportState();
+    return { running: firmware_version, committed: committed_version };
+  }
+
+  #setConfig(
+    config: Parameters<HostService['host']['management']['setConfig']>[0],
+  ): Promise<MachineRefusal | null> {
+    return this.#change('SNP_SET_CONFIG', () =>
+      outcome('SNP_SET_CONFIG', this.service.host.management.setConfig(config)),
+    );
+  }
+
+  /**
+   * Returns  what the machine said against it, or null
+   * Errors   BLOB_BUSY
+   */
+  async #change(command: string, work: () => MachineRefusal | null): Promise<MachineRefusal | null> {
+    const answer = await this.service.change(command, () => ({ refused: work() }));
+    if (answer === null) {
+      throw new EnvironmentError('BLOB_BUSY', `a certificate blob stayed locked; ${command} was not given`);
+    }
+    return answer.refused;
+  }
+}
+
+/**
+ * Launches a guest.
+ *
+ * Errors   OPTION_INVALID for a name that is taken or cannot be one
+ */
+export async function launchGuest(
+  service: HostService,
+  spec: GuestSpec,
+): Promise<ServedGuest | MachineRefusal> {
+  const answer = await service.addGuest(spec);
+  if (answer.ok) {
+    return answer.served;
+  }
+  return 'reason' in answer
+    ? new MachineRefusal(answer.step, answer.reason)
+    : refusal(answer.step, answer.errno, answer.fwStatus);
+}
+
+function describeGuest({ spec, guest, queue, measurement, blobPath, ended }: ServedGuest) {
+  return {
+    name: spec.name,
+    key: spec.key,
+    vcpus: guest.vcpuCount,
+    measurement: toHex(measurement),
+    certs: blobPath,
+    requests: { served: queue.served, waiting: queue.waiting },
+    ended,
+  };
+}
+
+function refusal(step: string, errno: number, fwStatus: number | null): MachineRefusal {
+  const names = [errnoName(errno), fwStatus === null ? null : sevRetName(fwStatus)] as const;
+  const reason = names[1] === null ? names[0] : `${names[0]}, firmware status ${names[1]}`;
+  return new MachineRefusal(step, reason, ...names);
+}
+
+function outcome(step: string, answer: ManagementAnswer): MachineRefusal | null {
+  return answer.ok ? null : refusal(step, answer.errno, answer.fwStatus);
+}
+
+function parsed<S extends v.GenericSchema>(schema: S, body: unknown): v.InferOutput<S> {
+  const result = v.safeParse(schema, body);
+  if (result.success) {
+    return result.output;
+  }
+  const [issue] = result.issues;
+  throw new InputError('OPTION_INVALID', issue.message, { where: v.getDotPath(issue) ?? 'request' });
+}
+
+function hexOfSize(text: string, size: number): Uint8Array {
+  const bytes = fromHex(text, 'wrapped');
+  if (bytes.length !== size) {
+    throw new InputError('OPTION_INVALID', `${bytes.length} bytes, not ${size}`, { where: 'wrapped' });
+  }
+  return bytes;
+}
+
+function versionOf(text: string): FirmwareVersion {
+  const [major = 0, minor = 0, build = 0] = text.split('.').map(Number);
+  return { major, minor, build };
+}
+
+/** Null when every component is zero. */
+function oneStepBelow(tcb: TcbParts): TcbParts | null {
+  const names = ['microcode', 'snp', 'tee', 'boot_loader', 'fmc'] as const;
+  const name = names.find((candidate) => tcb[candidate] > 0);
+  return name === undefined ? null : { ...tcb, [name]: tcb[name] - 1 };
+}
