@@ -2,11 +2,14 @@
 /** Evidence from files and folders, as the options of `softsnp verify` name it. */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { PRODUCT_LINES } from '../abi/product.ts';
+import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { embeddedAuthority } from '../kds/authority.ts';
+import { equalBytes } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
+import { decodeHostState } from '../machine/state.ts';
 import { errnoCode } from '../os/errno.ts';
 import { type CertificateInput, readCertificateInput, readReportInput } from '../verify/inputs.ts';
+import { decodeCertificate } from '../verify/x509.ts';
 import { fileOption } from './options.ts';
 
 export const MAX_FILE_BYTES = 1 << 20;
@@ -103,22 +106,35 @@ export function crlFile(path: string): readonly Uint8Array[] {
 /**
  * Trusted roots by name.
  *
- * Shape    softsnp, softsnp:milan ...: the test roots in this program; else a PEM or DER file
+ * Shape    softsnp: all test roots of this program; softsnp:milan, softsnp:STATE: the one of that line, or of
+ *          the host of a state folder; else a PEM or DER file, of which the self-issued certificates count
+ * Errors   OPTION_INVALID when there is none
  */
 export function trustedRoots(text: string): readonly Uint8Array[] {
-  const [scheme, line] = text.split(':');
-  if (scheme === 'softsnp') {
-    const products = PRODUCT_LINES.filter(
-      (product) => line === undefined || product.toLowerCase() === line.toLowerCase(),
-    );
-    if (products.length > 0) {
-      return products.map((product) => embeddedAuthority(product).ark);
-    }
-    return certificateFiles('trust', line!).certificates;
+  if (text === 'softsnp') {
+    return PRODUCT_LINES.map((product) => embeddedAuthority(product).ark);
   }
-  const { certificates } = certificateFiles('trust', text);
-  if (certificates.length === 0) {
-    throw new InputError('OPTION_INVALID', `no certificate in ${text}`, { where: '--trust' });
+  if (text.startsWith('softsnp:')) {
+    const name = text.slice('softsnp:'.length);
+    const line = PRODUCT_LINES.find((product) => product.toLowerCase() === name.toLowerCase());
+    return [embeddedAuthority(line ?? productOfState(name)).ark];
   }
-  return certificates;
+  const roots = certificateFiles('trust', text).certificates.filter(isSelfIssued);
+  if (roots.length === 0) {
+    throw new InputError('OPTION_INVALID', `no root certificate in ${text}`, { where: '--trust' });
+  }
+  return roots;
+}
+
+/** As host-state.ts has it; importing that would load the whole machine for a file name. */
+const STATE_FILE = 'state.json';
+
+function productOfState(folder: string): ProductLine {
+  const path = join(folder, STATE_FILE);
+  return decodeHostState(fileOption('trust', path, MAX_FILE_BYTES), path).product;
+}
+
+function isSelfIssued(der: Uint8Array): boolean {
+  const { subject, issuer } = decodeCertificate(der);
+  return equalBytes(subject.der, issuer.der);
 }

@@ -36,7 +36,8 @@ const COMMON_ARGS = {
   trust: {
     type: 'string',
     valueHint: 'ROOT',
-    description: 'Trust this root instead of AMD’s: softsnp (the test roots), or a PEM or DER file',
+    description:
+      'Trust this root instead of AMD’s: softsnp (the test roots), softsnp:STATE, or a PEM or DER file',
   },
   json: { type: 'boolean', description: 'Print one JSON object' },
 } as const;

@@ -15,6 +15,8 @@ import { showVerb } from '../../src/cli/show.ts';
 import { vectorsVerb } from '../../src/cli/vectors.ts';
 import { verifyVerb } from '../../src/cli/verify.ts';
 import { utf8 } from '../../src/lib/bytes.ts';
+import { encodeHostState, newHostState } from '../../src/machine/index.ts';
+import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
 import { AT_MS, errorsOf, forge, judge } from './soft.ts';
 import { HAVE_VECTORS, vector } from './vectors.ts';
 
@@ -263,6 +265,34 @@ describe('softsnp verify report', () => {
       'softsnp',
     );
     expect(given.code).toBe(0);
+  });
+
+  it('trusts the root of a state folder, and of a bundle only the root', async () => {
+    const state = join(directory, 'state');
+    mkdirSync(state);
+    const crypto = nodeCrypto({ deterministic: true });
+    const host = newHostState(crypto, seededRandom(1), 'Milan', { seed: 1 });
+    writeFileSync(join(state, 'state.json'), encodeHostState(host));
+    const good = await run(
+      'verify',
+      'report',
+      reportPath,
+      '--certs',
+      folder,
+      '--no-crl',
+      '--trust',
+      `softsnp:${state}`,
+    );
+    expect(good.code).toBe(0);
+    const bundle = file('bundle.pem', toPem(ask) + toPem(ark));
+    expect(
+      (await run('verify', 'report', reportPath, '--certs', folder, '--no-crl', '--trust', bundle)).code,
+    ).toBe(0);
+    const intermediate = file('ask.pem', toPem(ask));
+    expect(
+      (await run('verify', 'report', reportPath, '--certs', folder, '--no-crl', '--trust', intermediate))
+        .code,
+    ).toBe(1);
   });
 
   it('takes the time from --at', async () => {
