@@ -104,7 +104,7 @@ export class NestedPaging {
       if (op.op === 'write') {
         this.#hw.memory.write(at, op.data.subarray(done, done + take), asid);
       } else {
-        into!.set(this.#hw.memory.read(at, take, asid), done);
+        this.#hw.memory.readInto(into!, done, at, take, asid);
       }
       done += take;
       guestFrame += 1;
