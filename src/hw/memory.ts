@@ -55,8 +55,14 @@ export class PhysicalMemory {
 
   /** What a reader with this ASID's key sees; ASID 0 sees the DRAM cells. */
   read(at: Spa, length: number, asid: Asid): Uint8Array {
-    invariant(this.contains(at, length), 'read outside physical memory');
     const out = new Uint8Array(length);
+    this.readInto(out, 0, at, length, asid);
+    return out;
+  }
+
+  /** The same into fresh (zero) memory of the caller's, from `start` on. */
+  readInto(out: Uint8Array, start: number, at: Spa, length: number, asid: Asid): void {
+    invariant(this.contains(at, length), 'read outside physical memory');
     const key = this.#keys[asid]!;
     let pfn = Number(at >> 12n);
     let offset = Number(at & 0xfffn);
@@ -65,13 +71,15 @@ export class PhysicalMemory {
       const take = Math.min(length - done, PAGE_SIZE - offset);
       const view = this.#view(pfn, key);
       if (view !== ZEROS) {
-        out.set(offset === 0 && take === PAGE_SIZE ? view : view.subarray(offset, offset + take), done);
+        out.set(
+          offset === 0 && take === PAGE_SIZE ? view : view.subarray(offset, offset + take),
+          start + done,
+        );
       }
       done += take;
       pfn += 1;
       offset = 0;
     }
-    return out;
   }
 
   /** Writes under this ASID's key; a page kept under another key changes only in the DRAM cells written. */

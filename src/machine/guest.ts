@@ -43,7 +43,8 @@ export class Guest {
     this.vmm = new Vmm({
       ...options,
       process: host.kernel.spawn(options.name),
-      ...{ clock, tracer: this.tracer, onLog },
+      ...{ clock, onLog },
+      ...(trace === undefined ? {} : { tracer: this.tracer }),
     });
   }
 
@@ -53,7 +54,7 @@ export class Guest {
     if (refusal !== null) {
       return refusal;
     }
-    const { crypto, clock, log } = this.#host.deps;
+    const { crypto, clock, log, trace } = this.#host.deps;
     const { plan, vmpckId } = this.#options;
     this.#kernel = new GuestKernel({
       name: this.name,
@@ -61,7 +62,8 @@ export class Guest {
       secretsGpa: plan.secretsGpa,
       cpuidGpa: plan.cpuidGpa,
       vcpus: this.vmm.vcpuCount,
-      ...{ crypto, clock, tracer: this.tracer },
+      ...{ crypto, clock },
+      ...(trace === undefined ? {} : { tracer: this.tracer }),
       onJob: () => this.vmm.interrupt(0),
       onLog: (line) => log?.(`${this.name} guest: ${line}`),
       ...(vmpckId === undefined ? {} : { vmpckId }),

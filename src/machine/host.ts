@@ -42,17 +42,23 @@ export class Host {
   /** @param chip what differs from a usual chip of the product; the state says which chip it is */
   constructor(deps: HostDeps, state: HostState, chip: Partial<ChipConfig> = {}) {
     const { crypto, random, clock } = deps;
+    // Without a sink nobody puts the texts of a trace together.
+    const traced = deps.trace !== undefined;
     this.deps = deps;
     this.#state = state;
     this.chip = defaultChip(crypto, state.product, state.chipSecret, { ...chip, chipId: state.chipId });
     this.hw = new Hardware(crypto);
     this.psp = new SecureProcessor({
       ...{ hw: this.hw, crypto, random, chip: this.chip },
-      onGuestRequest: (detail) => {
-        if (this.#running !== null) {
-          traceGuestRequest(this.#running.tracer, detail);
-        }
-      },
+      ...(traced
+        ? {
+            onGuestRequest: (detail) => {
+              if (this.#running !== null) {
+                traceGuestRequest(this.#running.tracer, detail);
+              }
+            },
+          }
+        : {}),
     });
     if (state.platform !== null) {
       this.psp.importState(state.platform);
@@ -60,7 +66,7 @@ export class Host {
     this.kernel = new HostKernel({
       ...{ hw: this.hw, psp: this.psp, clock },
       engines: (vm, vcpuId, vmsa) => this.#guest(vm.name).engine(vcpuId, vmsa),
-      onEvent: (event) => traceKvm(this.#guest(event.vm.name).tracer, event),
+      ...(traced ? { onEvent: (event) => traceKvm(this.#guest(event.vm.name).tracer, event) } : {}),
     });
     this.keys = new KeyService({ crypto, random, clock, state });
     this.management = new ManagementTool(this.kernel.spawn('management'));

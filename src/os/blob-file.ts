@@ -5,17 +5,21 @@ import { basename, dirname } from 'node:path';
 import type { BlobLock, BlobSource } from '../certs/blob.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
-import { tryLock } from './ofd-lock.ts';
+import { tryLock, unlock } from './ofd-lock.ts';
 import { replaceFile } from './state-dir.ts';
 
 // A writer that renames a new blob over the old one can slip between our open and our lock; each retry
 // needs another such writer, so a few are plenty.
 const RENAME_RETRIES = 4;
 
-/** Reads a blob file for the VMM: a fresh open file, hence a lock of its own, for every request. */
+/**
+ * Reads a blob file for the VMM. Each request has an open file, hence a lock, of its own; the descriptor of
+ * the last one is kept for the next.
+ */
 export class BlobFile implements BlobSource {
   readonly name: string;
   readonly #path: string;
+  #idle: OpenFile | null = null;
 
   /** @param name what traces call the blob; its path unless given */
   constructor(path: string, name = path) {
@@ -25,58 +29,83 @@ export class BlobFile implements BlobSource {
 
   tryLockShared(): { lock: BlobLock } | { busy: true } | { error: string } {
     for (let attempt = 0; attempt < RENAME_RETRIES; attempt++) {
-      let fd: number;
+      let file: OpenFile;
       try {
-        fd = openSync(this.#path, 'r');
+        file = this.#idle ?? openFile(this.#path);
       } catch (error) {
         return { error: `cannot open ${this.#path}: ${errnoCode(error)}` };
       }
-      const answer = tryLock(fd, 'read');
+      this.#idle = null;
+      const answer = tryLock(file.fd, 'read');
+      const named =
+        answer === 'locked' ? statSync(this.#path, { bigint: true, throwIfNoEntry: false }) : undefined;
+      if (named !== undefined && isSame(file, named)) {
+        return {
+          lock: new HeldBlob(this.#path, file, Number(named.size), (released) => this.#keep(released)),
+        };
+      }
+      closeSync(file.fd);
       if (answer !== 'locked') {
-        closeSync(fd);
         return answer === 'busy' ? { busy: true } : answer;
       }
-      if (stillNamed(this.#path, fd)) {
-        return { lock: new OpenBlob(this.#path, fd) };
-      }
-      closeSync(fd);
     }
     return { busy: true };
   }
+
+  #keep(file: OpenFile): void {
+    if (this.#idle === null && unlock(file.fd)) {
+      this.#idle = file;
+    } else {
+      closeSync(file.fd);
+    }
+  }
 }
 
-/** True while the path leads to the very file that is open: a lock on a replaced file protects nothing. */
-function stillNamed(path: string, fd: number): boolean {
-  const held = fstatSync(fd, { bigint: true });
-  const named = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return named !== undefined && named.ino === held.ino && named.dev === held.dev;
+/** An open file and which one it is: a path may lead to another by now. */
+interface OpenFile {
+  readonly fd: number;
+  readonly ino: bigint;
+  readonly dev: bigint;
+  readonly isFile: boolean;
 }
 
-class OpenBlob implements BlobLock {
+function openFile(path: string): OpenFile {
+  const fd = openSync(path, 'r');
+  const stat = fstatSync(fd, { bigint: true });
+  return { fd, ino: stat.ino, dev: stat.dev, isFile: stat.isFile() };
+}
+
+const isSame = (file: Pick<OpenFile, 'ino' | 'dev'>, named: Pick<OpenFile, 'ino' | 'dev'>): boolean =>
+  file.ino === named.ino && file.dev === named.dev;
+
+class HeldBlob implements BlobLock {
   readonly #path: string;
-  #fd: number | null;
+  readonly #size: number;
+  readonly #onRelease: (file: OpenFile) => void;
+  #file: OpenFile | null;
 
-  constructor(path: string, fd: number) {
+  constructor(path: string, file: OpenFile, size: number, onRelease: (file: OpenFile) => void) {
     this.#path = path;
-    this.#fd = fd;
+    this.#file = file;
+    this.#size = size;
+    this.#onRelease = onRelease;
   }
 
   read(maxBytes: number): { bytes: Uint8Array } | { error: string } {
-    if (this.#fd === null) {
+    if (this.#file === null) {
       return { error: `${this.#path} is no longer locked` };
     }
+    if (!this.#file.isFile) {
+      return { error: `${this.#path} is not a regular file` };
+    }
+    if (this.#size > maxBytes) {
+      return { error: `${this.#path} has ${this.#size} bytes, more than ${maxBytes}` };
+    }
     try {
-      const stat = fstatSync(this.#fd);
-      if (!stat.isFile()) {
-        return { error: `${this.#path} is not a regular file` };
-      }
-      if (stat.size > maxBytes) {
-        return { error: `${this.#path} has ${stat.size} bytes, more than ${maxBytes}` };
-      }
-      const bytes = new Uint8Array(stat.size);
+      const bytes = new Uint8Array(this.#size);
       let at = 0;
       while (at < bytes.length) {
-        const count = readSync(this.#fd, bytes, at, bytes.length - at, at);
+        const count = readSync(this.#file.fd, bytes, at, bytes.length - at, at);
         if (count === 0) {
           return { error: `${this.#path} shrank while it was read` };
         }
@@ -89,11 +118,18 @@ class OpenBlob implements BlobLock {
   }
 
   release(): void {
-    if (this.#fd !== null) {
-      closeSync(this.#fd);
-      this.#fd = null;
+    const file = this.#file;
+    this.#file = null;
+    if (file !== null) {
+      this.#onRelease(file);
     }
   }
+}
+
+/** True while the path leads to the very file that is open: a lock on a replaced file protects nothing. */
+function stillNamed(path: string, fd: number): boolean {
+  const named = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return named !== undefined && isSame(fstatSync(fd, { bigint: true }), named);
 }
 
 /** Exclusive locks on blobs: nobody gets certificates until they are released. */

@@ -23,3 +23,8 @@ export function tryLock(fd: number, type: 'read' | 'write'): LockAnswer {
     ? 'busy'
     : { error: `fcntl(F_OFD_SETLK) failed with errno ${errno}` };
 }
+
+/** Drops the lock at once; false when the kernel would not, and only closing the file will. */
+export function unlock(fd: number): boolean {
+  return fcntlLock(fd, 'unlock') === 0;
+}
