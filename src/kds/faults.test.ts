@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../lib/errors.ts';
@@ -11,6 +12,7 @@ import {
   parseFaultRules,
 } from './faults.ts';
 import { AMD_RATE, parseRate, RateLimiter } from './rate-limit.ts';
+import { RESOURCE_LABELS } from './url.ts';
 
 describe('a fault rule', () => {
   it.each([
@@ -144,5 +146,14 @@ describe('a rate limit', () => {
     expect(limiter.take('first', 0)).toBe(1000);
     limiter.take('one too many', 0);
     expect(limiter.take('first', 0)).toBe(0);
+  });
+});
+
+describe('docs/reference/kds-http.md', () => {
+  const text = readFileSync(new URL('../../docs/reference/kds-http.md', import.meta.url), 'utf8');
+
+  it('names every fault and every resource', () => {
+    const names = [...Object.keys(FAULTS).filter((kind) => kind !== 'status'), ...RESOURCE_LABELS];
+    expect(names.filter((name) => !text.includes(`\`${name}\``))).toEqual([]);
   });
 });

@@ -5,17 +5,22 @@ import { describe, expect, it } from 'vitest';
 import { kdsJudge } from '../../src/cli/kds-judge.ts';
 import {
   embeddedAuthority,
+  formatKdsTarget,
   issueCrl,
   KdsClient,
   type KdsClientOptions,
   type KdsJudge,
   MemoryCache,
+  makeTlsAuthority,
+  makeTlsIdentity,
   parseFaultRule,
+  type TlsKeyPair,
 } from '../../src/kds/index.ts';
 import { toHex } from '../../src/lib/bytes.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
 import { seededRandom } from '../../src/os/node-crypto.ts';
 import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
+import { endorsementOf } from '../../src/verify/profile.ts';
 import { decodeCertificate, decodeRevocationList } from '../../src/verify/x509.ts';
 import { hwid, NOW_MS, type TestService, tcbOf, withService } from './setup.ts';
 
@@ -116,7 +121,107 @@ describe('a KDS client', () => {
   });
 });
 
+describe('a KDS client whose cache is not what it was', () => {
+  const tampered: readonly (readonly [string, (kept: Uint8Array) => Uint8Array])[] = [
+    ['cut', (kept) => kept.subarray(0, kept.length >> 1)],
+    ['altered', (kept) => kept.map((byte, i) => (i === kept.length >> 1 ? byte ^ 1 : byte))],
+    ['empty', () => new Uint8Array(0)],
+  ];
+  it.each(tampered)('fetches again what is %s', async (_how, change) => {
+    await withService({}, async (running) => {
+      const cache = new MemoryCache();
+      const keys: string[] = [];
+      const spied = {
+        get: (key: string) => cache.get(key),
+        put: (key: string, value: Uint8Array) => {
+          keys.push(key);
+          cache.put(key, value);
+        },
+      };
+      const { client } = clientOf(running.server.http!, { cache: spied });
+      await client.vcek(...milan());
+      await client.crl('vcek', 'Milan');
+      const before = running.log.length;
+      for (const key of [...keys]) {
+        cache.put(key, change(cache.get(key)!));
+      }
+      const again = clientOf(running.server.http!, { cache }).client;
+      await again.vcek(...milan());
+      await again.crl('vcek', 'Milan');
+      expect([before, running.log.length]).toEqual([3, 6]);
+    });
+  });
+
+  it('fetches again what lies under the key of another TCB', async () => {
+    await withService({}, async (running) => {
+      const cache = new MemoryCache();
+      const { client } = clientOf(running.server.http!, { cache });
+      const target = (microcode: number): string =>
+        running.server.http! +
+        formatKdsTarget({
+          type: 'vcek',
+          product: 'Milan',
+          hwid: hwid('Milan'),
+          tcb: tcbOf('Milan', { microcode }),
+        });
+      await client.vcek(...milan());
+      cache.put(target(212), cache.get(target(213))!);
+      const der = await client.vcek('Milan', hwid('Milan'), tcbOf('Milan', { microcode: 212 }));
+      expect(endorsementOf(decodeCertificate(der)).tcb?.microcode).toBe(212);
+      expect(toHex(cache.get(target(212))!)).toBe(toHex(der));
+    });
+  });
+});
+
 describe('a KDS client before a service that fails', () => {
+  it('serves a VCEK on that it has, for as long as it is valid', async () => {
+    await withService({}, async ({ server, faults }) => {
+      const { client, clock } = clientOf(server.http!);
+      const der = await client.vcek(...milan());
+      faults.add(parseFaultRule('all=500'));
+      clock.advance(5 * 365 * 86_400_000);
+      expect(toHex(await client.vcek(...milan()))).toBe(toHex(der));
+      clock.advance(3 * 365 * 86_400_000);
+      await expect(client.vcek(...milan())).rejects.toMatchObject({ code: 'KDS_UNAVAILABLE' });
+    });
+  });
+
+  it.each([
+    [-365, 'CERT_NOT_YET_VALID', 'not, or no longer, in force'],
+    [365 + 30, null, 'not, or no longer, in force'],
+    [8 * 365, 'CERT_EXPIRED', 'not, or no longer, in force'],
+  ])('whose clock is %d days from its own refuses what is not valid by its own', async (days, vcek, crl) => {
+    await withService({}, async ({ server }) => {
+      const { client } = clientOf(server.http!, { clock: new VirtualClock(NOW_MS + days * 86_400_000) });
+      const refusal = (why: string) => ({
+        code: 'KDS_ANSWER_REFUSED',
+        message: expect.stringContaining(why),
+      });
+      if (vcek === null) {
+        await client.vcek(...milan());
+      } else {
+        await expect(client.vcek(...milan())).rejects.toMatchObject(refusal(vcek));
+      }
+      await expect(client.crl('vcek', 'Milan')).rejects.toMatchObject(refusal(crl));
+    });
+  });
+
+  it('does not speak TLS with whom it does not trust', async () => {
+    const random = seededRandom(5);
+    const [serverRoot, clientRoot] = (['server', 'client'] as const).map((kind) =>
+      makeTlsAuthority(kind, Date.now(), random),
+    ) as [TlsKeyPair, TlsKeyPair];
+    const identity = makeTlsIdentity({ server: serverRoot, client: clientRoot }, Date.now(), random);
+    await withService({ identity, tls: { host: '127.0.0.1', port: 0 } }, async (running) => {
+      const { client } = clientOf(running.server.tls!, { timing: { deadlineMs: 700 } });
+      await expect(client.vcek(...milan())).rejects.toMatchObject({
+        code: 'KDS_UNAVAILABLE',
+        message: expect.stringContaining('UNABLE_TO_VERIFY_LEAF_SIGNATURE'),
+      });
+      expect(running.log).toEqual([]);
+    });
+  });
+
   it('waits longer each time, and succeeds when the service does', async () => {
     await withService({ fault: 'vcek=500*3' }, async ({ server }) => {
       const { client, waits, troubles } = clientOf(server.http!);
@@ -174,13 +279,13 @@ describe('a KDS client before a service that fails', () => {
     'stops retrying %s at the deadline, and keeps nothing of it',
     async (fault) => {
       await withService({ fault: `vcek=${fault}` }, async (running) => {
-        const { client, clock } = clientOf(running.server.http!, { timing: { deadlineMs: 15_000 } });
+        const { client, clock } = clientOf(running.server.http!, { timing: { deadlineMs: 3000 } });
         await expect(client.vcek(...milan())).rejects.toMatchObject({ code: 'KDS_UNAVAILABLE' });
-        expect(count(running, 'blSPL')).toBe(5);
-        expect(clock.nowMs() - NOW_MS).toBe(750 + 1500 + 3000 + 6000);
+        expect(count(running, 'blSPL')).toBe(3);
+        expect(clock.nowMs() - NOW_MS).toBe(750 + 1500);
         running.faults.clear();
         await client.vcek(...milan());
-        expect(count(running, 'blSPL')).toBe(6);
+        expect(count(running, 'blSPL')).toBe(4);
       });
     },
   );
