@@ -2,15 +2,17 @@
 /** A network in which kdsintf.amd.com is the key service of this host, for programs that know no other. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Fleet, KDS_HOST, type KdsServer, KdsService, startKdsServer } from '../kds/index.ts';
+import { type FaultPlan, Fleet, KDS_HOST, type KdsServer, KdsService, startKdsServer } from '../kds/index.ts';
 import { utf8 } from '../lib/bytes.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { MachineCrypto, Random } from '../lib/crypto.ts';
+import type { HostState } from '../machine/index.ts';
 import { raiseLoopback } from '../os/namespaces.ts';
 import { systemRandom } from '../os/node-crypto.ts';
 import type { PrivateTree } from '../os/private-tree.ts';
 import { replaceFile } from '../os/state-dir.ts';
 import { systemClock } from '../os/system-clock.ts';
 import { type TlsFiles, tlsFiles } from './kds-tls-files.ts';
-import type { RunningHost } from './running-host.ts';
 
 const LOOPBACK = '127.0.0.1';
 const HOSTS_FILE = '/etc/hosts';
@@ -21,7 +23,20 @@ const TRUST_BUNDLES: readonly string[] = [
   '/etc/ssl/ca-bundle.pem',
   '/etc/ssl/cert.pem',
 ];
+const TLS_FOLDER = 'tls';
 const BUNDLE_FILE = 'bundle.pem';
+
+/** The host whose keys the service certifies. */
+export interface KeyedHost {
+  readonly state: HostState;
+  /** Its state folder. */
+  readonly folder: string;
+  readonly crypto: MachineCrypto;
+  readonly random: Random;
+  readonly clock: Clock;
+  readonly faults: FaultPlan;
+  readonly onFault: (error: unknown, request: string) => void;
+}
 
 /** A service that is reached under AMD's name. */
 export interface InterceptedKds {
@@ -38,14 +53,13 @@ export interface InterceptedKds {
  *
  * Errors   NAMESPACE_UNAVAILABLE, LISTEN_FAILED, STATE_UNWRITABLE
  */
-export async function interceptKds(tree: PrivateTree, running: RunningHost): Promise<InterceptedKds> {
-  const { opened, onFault } = running;
-  const { state, crypto, random, clock, directory } = opened;
+export async function interceptKds(tree: PrivateTree, host: KeyedHost): Promise<InterceptedKds> {
+  const { state, crypto, random, clock, faults, onFault } = host;
   raiseLoopback();
-  const folder = directory.fileOf('tls');
+  const folder = join(host.folder, TLS_FOLDER);
   const tls = tlsFiles(folder, [state.csp], systemClock.nowMs(), systemRandom);
   const server = await startKdsServer({
-    service: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, faults: running.kdsFaults }),
+    service: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, faults }),
     identity: tls.identity,
     http: { host: LOOPBACK, port: 80 },
     tls: { host: LOOPBACK, port: 443 },

@@ -9,7 +9,7 @@ import { InputError } from '../lib/errors.ts';
 import { sdNotify } from '../os/sd-notify.ts';
 import { shutdownSignal } from '../os/shutdown.ts';
 import { type ControlServer, startControlServer } from '../service/control-server.ts';
-import { type DeviceFolder, serveDevices, systemFolder } from '../service/device-folder.ts';
+import { type DeviceFolder, detachRecorded, serveDevices, systemFolder } from '../service/device-folder.ts';
 import { HostControl } from '../service/host-control.ts';
 import { type GuestWords, guestSpecOf, guestsOption, guestWordsOf } from './guest-specs.ts';
 import { CONTROL_SOCKET, defaultStateDir } from './host-state.ts';
@@ -78,6 +78,7 @@ async function run(args: Args, options: MachineOptions): Promise<number> {
 /** Starts all parts, the control socket last; the line that says so. */
 async function start(args: Args, running: RunningHost, closing: (() => Promise<void>)[]): Promise<string> {
   const { opened, service } = running;
+  await detachRecorded(opened.directory.fileOf(MOUNT_RECORD));
   const defaults = guestWordsOf(args);
   const guests = guestsOption(args.guests);
   for (const guest of guests) {

@@ -4,7 +4,7 @@
  * plays the guest as a whole, at the system's own paths.
  */
 import { lstatSync, mkdirSync, readFileSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { FsNode } from '../devices/fuse/filesystem.ts';
 import { type ServedTree, serveTree } from '../devices/fuse/server.ts';
 import { utf8 } from '../lib/bytes.ts';
@@ -45,9 +45,8 @@ const REQUIRED = new Set(['/dev/sev', '/dev/sev-guest']);
 export async function serveDevices(options: DeviceFolderOptions): Promise<DeviceFolder> {
   const { service, record, onFault } = options;
   const folder = resolve(options.folder);
-  await forgetStale(record);
   const system = systemPlaces(options);
-  replaceFile(dirname(record), 'mounts.json', utf8(JSON.stringify([...Object.keys(system), folder])));
+  replaceFile(dirname(record), basename(record), utf8(JSON.stringify([...Object.keys(system), folder])));
   const guests = new LiveDirectory();
   const root = new LiveDirectory();
   root.set('host', treeOf(service.hostPlaces));
@@ -82,10 +81,17 @@ export async function serveDevices(options: DeviceFolderOptions): Promise<Device
   return { target: tree.target, close };
 }
 
-/** Detaches what a killed softsnp left mounted. */
-async function forgetStale(record: string): Promise<void> {
+/** Detaches what a killed softsnp of this state folder left mounted. */
+export async function detachRecorded(record: string): Promise<void> {
   for (const place of recordedPlaces(record)) {
-    await detachStale(place);
+    try {
+      await detachStale(place);
+    } catch (error) {
+      // Another softsnp, which is alive, has the place now.
+      if (!(error instanceof EnvironmentError && error.code === 'MOUNT_POINT_INVALID')) {
+        throw error;
+      }
+    }
   }
   rmSync(record, { force: true });
 }

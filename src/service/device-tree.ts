@@ -28,6 +28,11 @@ export class LiveDirectory implements DirectoryNode {
   }
 }
 
+/** The paths, those of folders with a slash at the end. */
+export function pathsOf(places: Places): readonly string[] {
+  return Object.entries(places).map(([path, { kind }]) => (kind === 'directory' ? `${path}/` : path));
+}
+
 /** One tree in which every place has its path. */
 export function treeOf(places: Places): DirectoryNode {
   const root = new LiveDirectory();

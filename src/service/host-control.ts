@@ -14,6 +14,7 @@ import { fromHex, toHex } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import type { ManagementAnswer } from '../machine/index.ts';
 import { formatBlobFault, parseBlobFault } from './blob-faults.ts';
+import { pathsOf } from './device-tree.ts';
 import type { GuestSpec, HostService, ServedGuest } from './host-service.ts';
 
 /** A request the machine judged and refused: not the operator's mistake, nor softsnp's. */
@@ -30,6 +31,9 @@ export class MachineRefusal {
     this.fw_status = fwStatus;
   }
 }
+
+/** What `status` answers. */
+export type HostStatus = ReturnType<HostControl['status']>;
 
 /** Facts of the process around the service that `status` tells. */
 export interface Surroundings {
@@ -84,6 +88,7 @@ export class HostControl {
       vlek_loaded: status.features.vlek_en === 1,
       mask_chip_id: status.features.mask_chip_id === 1,
       mask_chip_key: status.features.mask_chip_key === 1,
+      places: pathsOf(this.service.hostPlaces),
       guests: [...guests.values()].map(describeGuest),
     };
   }
@@ -283,13 +288,14 @@ export async function launchGuest(
     : refusal(answer.step, answer.errno, answer.fwStatus);
 }
 
-function describeGuest({ spec, guest, queue, measurement, blobPath, ended }: ServedGuest) {
+function describeGuest({ spec, guest, queue, measurement, blobPath, places, ended }: ServedGuest) {
   return {
     name: spec.name,
     key: spec.key,
     vcpus: guest.vcpuCount,
     measurement: toHex(measurement),
     certs: blobPath,
+    places: pathsOf(places),
     requests: { served: queue.served, waiting: queue.waiting },
     ended,
   };
