@@ -74,7 +74,7 @@ export interface KdsServerOptions {
   readonly identity?: TlsIdentity;
   readonly limits?: Partial<KdsLimits>;
   readonly onAnswer?: (entry: KdsLogEntry) => void;
-  /** Answering failed, which is a defect: the client saw status 500. */
+  /** A connection could not be accepted; or answering failed, a defect, and the client saw status 500. */
   readonly onFault: (error: unknown, request: string) => void;
 }
 
@@ -176,7 +176,12 @@ class Port {
   /** @returns the base address */
   listen({ host, port }: ListenAddress): Promise<string> {
     return new Promise((resolve, reject) => {
-      this.#server.once('error', (cause: NodeJS.ErrnoException) => {
+      this.#server.on('error', (cause: NodeJS.ErrnoException) => {
+        if (this.#server.listening) {
+          // A connection could not be accepted: out of file descriptors, say.
+          this.#options.onFault(cause, 'accept');
+          return;
+        }
         const where = `${host}:${port}`;
         const message = `cannot listen: ${cause.code ?? cause.message}`;
         reject(new EnvironmentError('LISTEN_FAILED', message, { where, cause }));
@@ -220,7 +225,10 @@ class Port {
     const key = keyOf(socket);
     this.#connections.set(key, { socket, pending: 0 });
     socket.once('close', () => {
-      this.#connections.delete(key);
+      // The client may have come back from the same port already.
+      if (this.#connections.get(key)?.socket === socket) {
+        this.#connections.delete(key);
+      }
     });
     if (this.#connections.size > this.#limits.connections) {
       for (const oldest of this.#connections.values()) {
@@ -236,6 +244,7 @@ class Port {
     const connection = this.#connections.get(keyOf(request.socket));
     if (connection === undefined) {
       // Gone between its request and now.
+      request.destroy();
       return;
     }
     connection.pending += 1;
