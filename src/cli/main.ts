@@ -21,6 +21,7 @@ export const softsnpCommand: Verb = defineCommand({
     measure: () => import('./measure.ts').then(({ measureCommand }) => measureCommand as Verb),
     idblock: () => import('./idblock.ts').then(({ idblockCommand }) => idblockCommand as Verb),
     verify: () => import('./verify.ts').then(({ verifyCommand }) => verifyCommand as Verb),
+    vectors: () => import('./vectors.ts').then(({ vectorsCommand }) => vectorsCommand as Verb),
     show: () => import('./show.ts').then(({ showCommand }) => showCommand as Verb),
   },
 });

@@ -25,6 +25,11 @@ export class Hardware {
     return this.memory.read(at, length, HOST);
   }
 
+  /** The same into fresh memory of the caller's. */
+  hostReadInto(out: Uint8Array, start: number, at: Spa, length: number): void {
+    this.memory.readInto(out, start, at, length, HOST);
+  }
+
   /** Host write: stops at the first page that is assigned, as a copy loop would; null when all is written. */
   hostWrite(at: Spa, data: Uint8Array): RmpFault | null {
     let done = 0;

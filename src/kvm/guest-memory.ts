@@ -113,7 +113,7 @@ export class GuestMemory {
       if (frame === -1) {
         return null;
       }
-      out.set(this.#frames.read(pfn(frame), offset, take), done);
+      this.#frames.readInto(out, done, pfn(frame), offset, take);
       done += take;
       guestFrame += 1;
       offset = 0;

@@ -66,6 +66,10 @@ export class HostFrames {
     return this.hw.hostRead(at(frame, offset), length);
   }
 
+  readInto(out: Uint8Array, start: number, frame: Pfn, offset: number, length: number): void {
+    this.hw.hostReadInto(out, start, at(frame, offset), length);
+  }
+
   /** False when the RMP gives the page to somebody else. */
   write(frame: Pfn, offset: number, data: Uint8Array): boolean {
     return this.hw.hostWrite(at(frame, offset), data) === null;

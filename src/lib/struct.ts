@@ -358,6 +358,16 @@ export function layout<const F extends FieldTable>(
   }
 
   const at = (field: string, offset: number): string => `${name}[${hex(offset)}]: ${field}`;
+  // Made at the first write: fields are written far more often than a write fails.
+  const places = new Map<string, string>();
+  const placeOf = (field: string, offset: number): string => {
+    let place = places.get(field);
+    if (place === undefined) {
+      place = at(field, offset);
+      places.set(field, place);
+    }
+    return place;
+  };
 
   const violationsAt = (b: Uint8Array, base: number, where: string): Violation[] => {
     const found: Violation[] = [];
@@ -383,7 +393,7 @@ export function layout<const F extends FieldTable>(
   const writeAt = (b: Uint8Array, base: number, value: Readonly<Record<string, unknown>>): void => {
     for (const [field, [offset, codec]] of entries) {
       const given = value[field];
-      codec.write(b, base + offset, given === undefined ? codec.zero() : given, at(field, offset));
+      codec.write(b, base + offset, given === undefined ? codec.zero() : given, placeOf(field, offset));
     }
   };
 
@@ -431,7 +441,7 @@ export function layout<const F extends FieldTable>(
     get: (b, field, base = 0) => fields[field]![1].read(b, base + fields[field]![0]) as never,
     set: (b, field, value, base = 0) => {
       const [offset, codec] = fields[field]!;
-      codec.write(b, base + offset, value, at(field, offset));
+      codec.write(b, base + offset, value, placeOf(field, offset));
     },
     extend: (newName, newSource, more) => layout(newName, size, newSource, { ...fields, ...more }) as never,
     codec: {

@@ -126,11 +126,18 @@ function outcome(lib: Bindings, result: number): number {
 
 /** struct flock: l_type i16, l_whence i16 (SEEK_SET), l_start i64, l_len i64 (0: to the end), l_pid i32 (0). */
 const FLOCK_SIZE = 32;
-const LOCK_TYPES: Readonly<Record<LockType, number>> = {
-  read: Libc.F_RDLCK,
-  write: Libc.F_WRLCK,
-  unlock: Libc.F_UNLCK,
+/** F_OFD_SETLK only reads them. */
+const FLOCKS: Readonly<Record<LockType, Uint8Array>> = {
+  read: flock(Libc.F_RDLCK),
+  write: flock(Libc.F_WRLCK),
+  unlock: flock(Libc.F_UNLCK),
 };
+
+function flock(type: number): Uint8Array {
+  const struct = new Uint8Array(FLOCK_SIZE);
+  struct[0] = type;
+  return struct;
+}
 
 /**
  * Takes, converts or drops the open-file-description lock on the whole file, without waiting.
@@ -141,9 +148,7 @@ const LOCK_TYPES: Readonly<Record<LockType, number>> = {
  */
 export function fcntlLock(fd: number, type: LockType): number {
   const lib = native('locks on certificate blobs and state folders');
-  const flock = new Uint8Array(FLOCK_SIZE);
-  flock[0] = LOCK_TYPES[type];
-  const result = lib.fcntl(fd, Libc.F_OFD_SETLK, 'void *', flock);
+  const result = lib.fcntl(fd, Libc.F_OFD_SETLK, 'void *', FLOCKS[type]);
   return result < 0 ? lib.koffi.errno() : 0;
 }
 
