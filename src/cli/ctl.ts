@@ -59,6 +59,9 @@ function readable(value: unknown, path: string): string {
   if (typeof value !== 'object' || value === null) {
     return `${path}${path === '' ? '' : ' '}${value === null ? '-' : String(value)}\n`;
   }
+  if (Array.isArray(value) && value.every((item) => typeof item !== 'object')) {
+    return `${path} ${value.length === 0 ? '-' : value.join(' ')}\n`;
+  }
   return Object.entries(value)
     .map(([name, item]) => {
       const label = Array.isArray(value) && isNamed(item) ? item.name : name;
