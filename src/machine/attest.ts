@@ -9,7 +9,7 @@ import { GuestPolicy } from '../abi/guest-policy.ts';
 import { sevRetName } from '../abi/sev-status.ts';
 import { tableSize } from '../certs/index.ts';
 import type { SevGuestReply } from '../guest/sev-guest.ts';
-import { issueCrl } from '../kds/index.ts';
+import { issueCrl } from '../kds/issue.ts';
 import { launchDigest } from '../launch/digest.ts';
 import type { Vmpl } from '../lib/addresses.ts';
 import { toHex } from '../lib/bytes.ts';

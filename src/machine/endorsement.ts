@@ -4,7 +4,8 @@ import { ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
 import type { ProductLine } from '../abi/product.ts';
 import type { TcbParts } from '../abi/tcb-version.ts';
 import { encodeCertificateTable } from '../certs/table.ts';
-import { type CertificateAuthority, embeddedAuthority, issueVcek, issueVlek } from '../kds/index.ts';
+import { type CertificateAuthority, embeddedAuthority } from '../kds/authority.ts';
+import { issueVcek, issueVlek } from '../kds/issue.ts';
 import {
   chipWrappingKey,
   descend,
