@@ -216,8 +216,7 @@ export class Ccp {
   }
 
   #snpInit(): PspResult {
-    const status = this.platformStatus().bytes;
-    this.#snpStatus = status === null ? null : SevUserDataSnpStatus.decodeLoose(status);
+    this.#readPlatform();
     if (this.apiVersion < MIN_API) {
       return { errno: -Errno.EOPNOTSUPP, status: SEV_RET_NO_FW_CALL };
     }
@@ -231,8 +230,15 @@ export class Ccp {
     if (flush.errno !== 0) {
       return flush;
     }
-    this.#featureInfo = this.#snpStatus?.features.feature_info === 1 ? this.#readFeatureInfo() : null;
+    this.#readPlatform();
     return SUCCESS;
+  }
+
+  /** What the firmware is and offers: policy bits and version checks go by it. */
+  #readPlatform(): void {
+    const status = this.platformStatus().bytes;
+    this.#snpStatus = status === null ? null : SevUserDataSnpStatus.decodeLoose(status);
+    this.#featureInfo = this.#snpStatus?.features.feature_info === 1 ? this.#readFeatureInfo() : null;
   }
 
   /** WBINVD everywhere, then SNP_DF_FLUSH. */
@@ -287,6 +293,7 @@ export class Ccp {
       return down;
     }
     const result = this.#downloadFirmware(image);
+    this.#readPlatform();
     const up = hadSev ? this.platformInit() : SUCCESS;
     return result.errno === 0 ? up : result;
   }

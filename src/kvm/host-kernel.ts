@@ -84,8 +84,8 @@ export class HostKernel {
 
   /** Ends every process and shuts SNP down, as before a reboot. The result is the driver's. */
   shutdown(): PspResult {
-    for (const process of this.#processes.splice(0)) {
-      process.exit();
+    for (const running of this.#processes.splice(0)) {
+      running.exit();
     }
     return this.#services.ccp.platformShutdown();
   }

@@ -373,18 +373,27 @@ describe('what the guest can change while it is looked at', () => {
   it('is fetched once: the GHCB page at the exit, the message type, and the message for the firmware', () => {
     const { vm, host } = scenario({ calls: [ext()] });
     const fetched: string[] = [];
-    const original = host.hw.hostRead.bind(host.hw);
     const frameOf = (at: bigint) => BigInt(vm.user.process.memory.frameAt(Number(vm.ram + at))) << 12n;
     const names = new Map([
       [frameOf(GHCB_GPA), 'GHCB'],
       [frameOf(REQUEST), 'request'],
     ]);
-    host.hw.hostRead = (at, length) => {
+    const record = (at: bigint, length: number) => {
       const name = names.get(at & ~0xfffn);
       if (name !== undefined) {
         fetched.push(`${name}+0x${(at & 0xfffn).toString(16)}, ${length}`);
       }
-      return original(at, length);
+    };
+    const { hw } = host;
+    const hostRead = hw.hostRead.bind(hw);
+    const hostReadInto = hw.hostReadInto.bind(hw);
+    hw.hostRead = (at, length) => {
+      record(at, length);
+      return hostRead(at, length);
+    };
+    hw.hostReadInto = (out, start, at, length) => {
+      record(at, length);
+      hostReadInto(out, start, at, length);
     };
     vm.enter();
     vm.enter();
