@@ -47,10 +47,14 @@ export function ensureBuilt() {
   }
   // Built aside and moved into place, so that a second softsnp starting now never sees half of it.
   const fresh = `${dist}.${process.pid}`;
-  const tsc = spawnSync(process.execPath, [compiler, '-p', join(root, 'tsconfig.build.json'), '--outDir', fresh], {
-    cwd: root,
-    encoding: 'utf8',
-  });
+  const tsc = spawnSync(
+    process.execPath,
+    [compiler, '-p', join(root, 'tsconfig.build.json'), '--outDir', fresh],
+    {
+      cwd: root,
+      encoding: 'utf8',
+    },
+  );
   if (tsc.status !== 0) {
     rmSync(fresh, { recursive: true, force: true });
     process.stderr.write(`softsnp: src/ does not compile\n${tsc.stdout}${tsc.stderr}`);
