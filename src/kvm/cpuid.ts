@@ -9,6 +9,10 @@ const FLAG_SIGNIFICANT_INDEX = 1;
 const LEAF_TOPOLOGY = 0xb;
 const LEAF_TOPOLOGY_V2 = 0x1f;
 const LEAF_XSTATE = 0xd;
+const LEAF_MAX_EXTENDED = 0x8000_0000;
+const LEAF_ADDRESS_SIZES = 0x8000_0008;
+/** Physical address bits of a processor that does not say. */
+const DEFAULT_PHYS_BITS = 36;
 /** XSAVE area of x87 and SSE: the FXSAVE image and the header. */
 const XSAVE_BASE_SIZE = 576;
 
@@ -44,6 +48,15 @@ export class CpuidTable {
       result.ebx = this.#xsaveSize(xcr0);
     }
     return result;
+  }
+
+  /** Width of the guest's physical addresses. */
+  get physBits(): number {
+    const max = this.#find(LEAF_MAX_EXTENDED, 0);
+    const sizes = this.#find(LEAF_ADDRESS_SIZES, 0);
+    return max === undefined || max.eax < LEAF_ADDRESS_SIZES || sizes === undefined
+      ? DEFAULT_PHYS_BITS
+      : sizes.eax & 0xff;
   }
 
   #find(eax: number, ecx: number): KvmCpuidEntry2 | undefined {

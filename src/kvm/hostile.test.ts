@@ -26,7 +26,7 @@ import {
   TestVm,
 } from './testing.ts';
 
-const ROUNDS = Number(process.env['SOFTSNP_HOSTILE_ROUNDS'] ?? 4000);
+const ROUNDS = Number(process.env['SOFTSNP_HOSTILE_ROUNDS'] ?? 2000);
 const FIRST_SEED = Number(process.env['SOFTSNP_HOSTILE_SEED'] ?? 1);
 /** Events a VM lives through. */
 const PER_VM = 1000;

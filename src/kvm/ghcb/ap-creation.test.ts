@@ -5,9 +5,10 @@ import { Errno } from '../../abi/errno.ts';
 import type { GuestProgram } from '../../abi/guest-ops.ts';
 import { KvmExit, KvmIoctl, KvmMp } from '../../abi/kvm.ts';
 import { KvmRunFailEntry } from '../../abi/kvm-run.ts';
-import { KvmMsi } from '../../abi/kvm-structs.ts';
+import { KvmCpuid2, KvmCpuidEntry2, KvmMsi } from '../../abi/kvm-structs.ts';
 import { Vmsa } from '../../abi/vmsa.ts';
 import { gpa } from '../../lib/addresses.ts';
+import { concat } from '../../lib/bytes.ts';
 import {
   GHCB_GPA,
   type GhcbAnswer,
@@ -108,7 +109,12 @@ describe('the checks of AP creation', () => {
     ['a target that does not exist', creation(CREATE, 2n), INVALID_INPUT],
     ['other features than the VM has', creation(CREATE, 1n, { fields: { rax: 0x21n } }), INVALID_INPUT],
     ['an unaligned VMSA', creation(CREATE, 1n, { info2: VMSA_GPA + 8n }), INVALID_INPUT],
-    ['a VMSA beyond the physical width', creation(CREATE, 1n, { info2: 1n << 52n }), INVALID_INPUT],
+    [
+      'a VMSA beyond the 36 bits of a CPU that does not say',
+      creation(CREATE, 1n, { info2: (1n << 36n) + 0x1000n }),
+      INVALID_INPUT,
+    ],
+    ['a VMSA at their end', creation(CREATE, 1n, { info2: (1n << 36n) - 0x1000n }), OK],
     ['a 2 MiB aligned VMSA', creation(CREATE, 1n, { info2: 0x40_0000n }), INVALID_INPUT],
     ['kind 3', creation(3n), INVALID_INPUT],
     ['a VMPL in the request', creation(CREATE | (1n << 16n)), INVALID_INPUT],
@@ -124,6 +130,20 @@ describe('the checks of AP creation', () => {
     const { vm, answers } = withCalls([call]);
     expect(vm.enter(0)).toEqual(BLOCKED);
     expect(answers[0]!.infos).toEqual(expected);
+  });
+
+  it('takes the physical width from CPUID', () => {
+    const calls = [0x1000n, (1n << 40n) + 0x1000n].map((info2) => creation(CREATE, 1n, { info2 }));
+    const { vm, answers } = withCalls(calls);
+    const leaf = (fn: number, eax: number) => KvmCpuidEntry2.encode({ function: fn, eax });
+    const table = concat(
+      KvmCpuid2.encode({ nent: 2 }),
+      leaf(0x8000_0000, 0x8000_0008),
+      leaf(0x8000_0008, 40),
+    );
+    expect(vm.user.ioctl(vm.vcpus[0]!, KvmIoctl.KVM_SET_CPUID2, table)).toBe(0);
+    vm.enter(0);
+    expect(answers.map(({ infos }) => infos)).toEqual([OK, INVALID_INPUT]);
   });
 
   it('Linux 6.12 compares the injection modes only', () => {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ApCreation } from '../../abi/ghcb.ts';
 import { isPageAligned, PAGE_SIZE, PAGES_PER_2M } from '../../lib/addresses.ts';
-import { GUEST_PHYS_BITS } from '../limits.ts';
 import type { Vcpu } from '../vcpu.ts';
 import { type GhcbMapping, malformed, RESUME } from './mapping.ts';
 
@@ -23,7 +22,7 @@ export function apCreation(vcpu: Vcpu, ghcb: GhcbMapping): number {
   switch (request) {
     case ApCreation.SVM_VMGEXIT_AP_CREATE_ON_INIT:
     case ApCreation.SVM_VMGEXIT_AP_CREATE:
-      if (!featuresMatch(vcpu) || !isUsableVmsa(vmsaGpa)) {
+      if (!featuresMatch(vcpu) || !isUsableVmsa(vmsaGpa, vcpu.cpuid.physBits)) {
         return malformed(vcpu, ghcb, 'GHCB_ERR_INVALID_INPUT');
       }
       target.apUpdate = { vmsaGpa };
@@ -45,6 +44,6 @@ function featuresMatch({ vm, shadow }: Vcpu): boolean {
 }
 
 /** A VMSA at the start of a 2 MiB page would hit an erratum of the processor. */
-function isUsableVmsa(gpa: bigint): boolean {
-  return isPageAligned(gpa) && gpa >> BigInt(GUEST_PHYS_BITS) === 0n && gpa % TWO_MIB !== 0n;
+function isUsableVmsa(gpa: bigint, physBits: number): boolean {
+  return isPageAligned(gpa) && gpa >> BigInt(physBits) === 0n && gpa % TWO_MIB !== 0n;
 }
