@@ -100,11 +100,11 @@ async function serve(
   response: ServerResponse,
   { control, onFault }: ControlServerOptions,
 ): Promise<void> {
-  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://control');
-  const asked = `${request.method} ${pathname}`;
+  const [path = '', query = ''] = (request.url ?? '').split('?');
+  const asked = `${request.method} ${path}`;
   try {
     if (asked === 'GET /v1/events') {
-      sendEvents(control, response, searchParams.get('follow') === '1');
+      sendEvents(control, response, query === 'follow=1');
       return;
     }
     const [route, name] = routeOf(asked);
@@ -133,15 +133,13 @@ async function serve(
 function routeOf(asked: string): [route: Handler | undefined, name: string] {
   const at = asked.lastIndexOf('/') + 1;
   const exact = ROUTES[asked];
-  return exact === undefined
-    ? [ROUTES[`${asked.slice(0, at)}*`], decodeURIComponent(asked.slice(at))]
-    : [exact, ''];
+  return exact === undefined ? [ROUTES[`${asked.slice(0, at)}*`], asked.slice(at)] : [exact, ''];
 }
 
 async function readJson(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.length;
     if (size > BODY_LIMIT_BYTES) {
       throw new InputError('OPTION_INVALID', `more than ${BODY_LIMIT_BYTES} bytes`, { where: 'request' });
@@ -161,6 +159,8 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
 function send(response: ServerResponse, status: number, document: unknown): void {
   const body = `${JSON.stringify(document)}\n`;
   response.writeHead(status, {
+    // What is left of a body that was refused must not be read as the next request.
+    connection: 'close',
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(body),
   });
