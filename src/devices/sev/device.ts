@@ -113,22 +113,14 @@ const EMPTY = new Uint8Array(0);
 /** Not null, and mapped nowhere. */
 const NOWHERE = 1n;
 
-export interface SevDeviceOptions {
-  /** Nobody else uses what this maps and opens in it. */
-  readonly process: SevProcess;
-  /** After each command, before the client has its answer: `ret` as the client gets it. */
-  readonly onCommand?: ((cmd: number, ret: number) => void) | undefined;
-}
-
 export class SevDevice {
   readonly #process: SevProcess;
   readonly #mapping: Uaddr;
-  readonly #onCommand: (cmd: number, ret: number) => void;
 
-  constructor({ process, onCommand = () => undefined }: SevDeviceOptions) {
+  /** Nobody else may use what this maps and opens in the process. */
+  constructor({ process }: { readonly process: SevProcess }) {
     this.#process = process;
     this.#mapping = process.mmap(MAPPING_SIZE);
-    this.#onCommand = onCommand;
   }
 
   /** A descriptor in the modelled process, or -errno. Write permission decides what it may command. */
@@ -159,7 +151,6 @@ export class SevDevice {
     const result = this.#process.ioctl(fd, SEV_ISSUE_CMD, this.#at(ARGUMENT_AT));
     const delivered = !dataShape || given === null || this.#carryOut(memory, dataShape, data, given, result);
     const ret = delivered ? result : -Errno.EFAULT;
-    this.#onCommand(cmd, ret);
     if (dataShape === undefined) {
       return { ret, argument: null };
     }
