@@ -42,7 +42,7 @@ export interface HostKernelOptions {
  */
 export class HostKernel {
   readonly #services: KernelServices;
-  readonly #processes: HostProcess[] = [];
+  readonly #processes = new Set<HostProcess>();
 
   constructor(options: HostKernelOptions) {
     const frames = new HostFrames(options.hw);
@@ -72,8 +72,8 @@ export class HostKernel {
   }
 
   spawn(name: string): HostProcess {
-    const process = new HostProcess(this.#services, name);
-    this.#processes.push(process);
+    const process: HostProcess = new HostProcess(this.#services, name, () => this.#processes.delete(process));
+    this.#processes.add(process);
     return process;
   }
 
@@ -84,7 +84,7 @@ export class HostKernel {
 
   /** Ends every process and shuts SNP down, as before a reboot. The result is the driver's. */
   shutdown(): PspResult {
-    for (const running of this.#processes.splice(0)) {
+    for (const running of this.#processes) {
       running.exit();
     }
     return this.#services.ccp.platformShutdown();

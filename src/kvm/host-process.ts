@@ -20,9 +20,11 @@ export class HostProcess {
   /** For the kernel: what descriptors stand for. */
   readonly files = new FileTable();
   readonly #services: KernelServices;
+  readonly #onExit: () => void;
 
-  constructor(services: KernelServices, name: string) {
+  constructor(services: KernelServices, name: string, onExit: () => void) {
     this.#services = services;
+    this.#onExit = onExit;
     this.name = name;
     this.memory = new UserMemory(services.frames);
   }
@@ -116,5 +118,6 @@ export class HostProcess {
   exit(): void {
     this.files.closeAll();
     this.memory.unmapAll();
+    this.#onExit();
   }
 }

@@ -269,6 +269,8 @@ function halt(vcpu: Vcpu, wakeAfterMs: number | undefined): number {
   }
   vcpu.mpState = KvmMp.KVM_MP_STATE_HALTED;
   vcpu.wakeAtMs =
-    wakeAfterMs === undefined ? null : vcpu.vm.services.clock.monotonicMs() + Math.max(0, wakeAfterMs);
+    wakeAfterMs === undefined || !Number.isFinite(wakeAfterMs)
+      ? null
+      : vcpu.vm.services.clock.monotonicMs() + Math.max(0, wakeAfterMs);
   return NEXT_ENTRY;
 }

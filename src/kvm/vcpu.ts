@@ -104,10 +104,6 @@ export class Vcpu implements KernelFile {
     return this.inKernel !== 'nowhere';
   }
 
-  protect(): void {
-    this.isProtected = true;
-  }
-
   ioctl(process: HostProcess, nr: number, arg: bigint): number {
     if (process !== this.vm.owner || this.vm.dead) {
       return -Errno.EIO;

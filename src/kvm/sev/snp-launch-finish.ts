@@ -91,7 +91,7 @@ function launchVmsa(vm: Vm, process: HostProcess, op: SevOp, vcpu: Vcpu): number
     }
     return errno;
   }
-  vcpu.protect();
+  vcpu.isProtected = true;
   return 0;
 }
 
