@@ -49,17 +49,19 @@ export async function runCommand(command: readonly string[], env = process.env):
   const watchdog = spawn('sh', ['-c', WATCHDOG], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
   // Without a watchdog everything works but the end by kill -9.
   watchdog.on('error', () => undefined);
-  const child = spawn(file, args, { stdio: 'inherit', env });
+  let child: ChildProcess | null = null;
   const quiet = isatty(0);
   const forward = (signal: NodeJS.Signals): void => {
     if (!(quiet && FROM_TERMINAL.includes(signal))) {
-      child.kill(signal);
+      child?.kill(signal);
     }
   };
+  // Caught before there is a command: it may do something that makes others send signals at once.
   const caught = [...FORWARDED, ...FROM_TERMINAL];
   for (const signal of caught) {
     process.on(signal, forward);
   }
+  child = spawn(file, args, { stdio: 'inherit', env });
   try {
     return await ended(child);
   } finally {

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+/** softsnp exec and up as processes: exit codes, signals, and what is left of them. */
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { decodeCertificateTable } from '../../src/certs/table.ts';
+import { controlRequest } from '../../src/service/control-client.ts';
+import type { HostStatus } from '../../src/service/host-control.ts';
+import {
+  bin,
+  folderOf,
+  identities,
+  isRoot,
+  mountsBelow,
+  openFuse,
+  Process,
+  removeFolder,
+  softsnp,
+} from './softsnp.ts';
+
+/** All of it, many times; otherwise what differs between root and others only as one of them. */
+const LONG = process.env['SOFTSNP_LONG'] === '1';
+
+let restore: () => void;
+beforeAll(() => {
+  restore = openFuse();
+  // Builds once, as somebody who may write to dist/.
+  execFileSync(process.execPath, [bin, '--version']);
+}, 60_000);
+afterAll(() => restore());
+
+/** Processes whose files are in the folder: those of a test and what they left. */
+function processesIn(folder: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^[0-9]+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return readlinkSync(`/proc/${pid}/cwd`) === folder;
+      } catch {
+        return false;
+      }
+    });
+}
+
+const INSIDE = `
+set -e
+$SOFTSNP guest ext-report --out report.bin --certs certs.bin > report.txt
+$SOFTSNP host status > status.txt
+mkdir /sys/kernel/config/tsm/report/entry
+head -c 64 /dev/zero > /sys/kernel/config/tsm/report/entry/inblob
+cat /sys/kernel/config/tsm/report/entry/outblob > outblob
+rmdir /sys/kernel/config/tsm/report/entry
+head -c 4 /dev/urandom > /dev/null
+exit 7`;
+
+describe.each(identities)('softsnp exec as $who', (identity) => {
+  const skip = identity.obstacle !== null;
+  const skipDetails = skip || (!LONG && identity !== identities.at(-1));
+  let folder: string;
+  beforeEach(() => {
+    folder = folderOf(identity);
+  });
+  afterEach(async () => {
+    await expect.poll(() => processesIn(folder)).toEqual([]);
+    expect(mountsBelow('/').filter((line) => line.includes(folder))).toEqual([]);
+    removeFolder(folder);
+  });
+  const exec = (...args: string[]) => softsnp(['exec', ...args], folder, identity.options);
+
+  it.skipIf(skip)('runs a command that finds the devices, and ends with its exit code', async () => {
+    const { code, stderr, stdout } = await exec('--', 'sh', '-c', INSIDE);
+    expect({ code, stderr, stdout }).toEqual({ code: 7, stderr: '', stdout: '' });
+    expect(statSync(join(folder, 'outblob')).size).toBe(1184);
+    expect(statSync(join(folder, 'report.bin')).size).toBe(1184);
+    expect(readFileSync(join(folder, 'status.txt'), 'utf8')).toMatch(/4,0,24,219/);
+    expect(decodeCertificateTable(readFileSync(join(folder, 'certs.bin'))).length).toBe(3);
+  });
+
+  it.skipIf(skipDetails)('gives the command a network with the key service in it, over TLS', async () => {
+    const script =
+      "fetch('https://kdsintf.amd.com/vcek/v1/Milan/cert_chain').then(async (r) => process.exit((await r.text()).includes('BEGIN CERTIFICATE') ? 4 : 5))";
+    const { code, stderr } = await exec('--kds-intercept', '--', process.execPath, '-e', script);
+    expect({ code, stderr }).toEqual({ code: 4, stderr: '' });
+  });
+
+  it.skipIf(skipDetails)('answers 127 for a command that is not there, and 1 for none', async () => {
+    expect((await exec('--', 'no-such-command')).code).toBe(127);
+    expect(await exec('--seed', '1')).toMatchObject({ code: 1, stderr: /a command is needed/ });
+  });
+
+  it.skipIf(skipDetails)(
+    'passes signals on: SIGINT is the command’s to handle, SIGTERM ends it',
+    async () => {
+      const args = (command: string) => ['exec', '--', 'sh', '-c', command];
+      const handles = new Process(
+        args('trap "exit 5" INT; echo up; sleep 30 & wait'),
+        folder,
+        identity.options,
+      );
+      await handles.says('up');
+      handles.child.kill('SIGINT');
+      expect((await handles.ended).code).toBe(5);
+      const dies = new Process(args('echo up; sleep 30 & wait'), folder, identity.options);
+      await dies.says('up');
+      dies.child.kill('SIGTERM');
+      expect((await dies.ended).signal).toBe('SIGTERM');
+    },
+  );
+
+  it.skipIf(skip)(
+    'takes everything along when it is killed, and starts again on the same state',
+    async () => {
+      const killed = new Process(
+        ['exec', '--', 'sh', '-c', 'echo up; sleep 30 & wait'],
+        folder,
+        identity.options,
+      );
+      await killed.says('up');
+      killed.child.kill('SIGKILL');
+      await killed.ended;
+      expect((await exec('--', 'test', '-e', '/dev/sev-guest')).code).toBe(0);
+    },
+  );
+
+  it.skipIf(skipDetails || spawnSync('script', ['--version']).status !== 0)(
+    'lets Ctrl-C at a terminal reach the command, once',
+    async () => {
+      const command = `exec ${process.execPath} ${bin} exec -- sh -c 'trap "echo caught; exit 6" INT; echo up; sleep 30 & wait'`;
+      const terminal = spawn('script', ['-qefc', command, '/dev/null'], {
+        ...{ cwd: folder, stdio: ['pipe', 'pipe', 'inherit'], ...identity.options },
+        env: { PATH: process.env['PATH'], HOME: folder, SHELL: '/bin/sh' },
+      });
+      let seen = '';
+      terminal.stdout!.on('data', (chunk) => {
+        seen += String(chunk);
+      });
+      await expect.poll(() => seen, { timeout: 10_000 }).toContain('up');
+      terminal.stdin!.write('\x03');
+      expect((await once(terminal, 'close'))[0]).toBe(6);
+      expect(seen.match(/caught/g)).toEqual(['caught']);
+    },
+  );
+});
+
+describe.skipIf(identities[0]!.obstacle !== null)('softsnp up', () => {
+  const identity = identities[0]!;
+  let folder: string;
+  let state: string;
+  beforeEach(() => {
+    folder = folderOf(identity);
+    state = join(folder, 'state');
+  });
+  afterEach(async () => {
+    for (const pid of processesIn(folder)) {
+      process.kill(pid, 'SIGTERM');
+    }
+    await expect.poll(() => mountsBelow(folder)).toEqual([]);
+    removeFolder(folder);
+  });
+  const up = async (...args: string[]): Promise<Process> => {
+    const running = new Process(['up', '--state', state, ...args], folder, identity.options);
+    await running.says('softsnp ready');
+    return running;
+  };
+  const ctl = (...args: string[]) =>
+    softsnp(['ctl', ...args, '--state', state, '--json'], folder, identity.options);
+  const ask = (method: string, path: string, body?: unknown) =>
+    controlRequest(join(state, 'control.sock'), method, path, body);
+  const status = async () => (await ask('GET', '/v1/status')) as HostStatus;
+
+  it('says one line when it is ready, and ends in order at SIGTERM', async () => {
+    const running = await up('--guests', '2', '--kds', '0', '--devices', join(folder, 'devices'));
+    expect(running.stdout).toMatch(
+      /^softsnp ready pid=\d+ state=\S+ control=\S+control\.sock guests=guest-1,guest-2 devices=\S+ kds=http:\/\/127\.0\.0\.1:\d+\n$/,
+    );
+    const device = join(folder, 'devices', 'guests', 'guest-2', 'dev', 'sev-guest');
+    const report = await softsnp(['guest', 'report', '--device', device], folder);
+    expect(report).toMatchObject({ code: 0, stderr: '' });
+    const { guests } = JSON.parse((await ctl('status')).stdout);
+    expect(guests.map(({ requests }: HostStatus['guests'][number]) => requests.served)).toEqual([0, 1]);
+    running.child.kill('SIGTERM');
+    expect(await running.ended).toMatchObject({ code: 0, stderr: '' });
+    expect(mountsBelow(folder)).toEqual([]);
+    expect(existsSync(join(state, 'control.sock'))).toBe(false);
+    expect((await ctl('status')).code).toBe(3);
+  });
+
+  it('keeps others out of its state folder, also those in the background', async () => {
+    const first = await up();
+    const second = await softsnp(['up', '--state', state, '--detach'], folder, identity.options);
+    expect(second).toMatchObject({ code: 3, stderr: /STATE_BUSY/ });
+    expect((await status()).pid).toBe(first.child.pid);
+  });
+
+  it('goes to the background with --detach, and keeps its chip over a restart', async () => {
+    const started = await softsnp(['up', '--state', state, '--detach'], folder, identity.options);
+    expect(started).toMatchObject({ code: 0, stdout: /^softsnp ready / });
+    const before = await status();
+    await ask('PATCH', '/v1/config', { reported_tcb: '3,0,23,200' });
+    process.kill(before.pid, 'SIGTERM');
+    await expect.poll(() => processesIn(folder)).toEqual([]);
+    await up();
+    expect(await status()).toMatchObject({ chip_id: before.chip_id, tcb: { reported: '3,0,23,200' } });
+  });
+
+  it('tells a service manager that it is ready and that it ends', async (context) => {
+    const listen = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('notify')
+print('bound', flush=True)
+for _ in range(2): print(s.recv(4096).decode().replace(chr(10), ' '), flush=True)`;
+    if (spawnSync('python3', ['--version']).status !== 0) {
+      context.skip();
+    }
+    const manager = spawn('python3', ['-c', listen], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] });
+    let told = '';
+    manager.stdout.on('data', (chunk) => {
+      told += String(chunk);
+    });
+    const closed = once(manager, 'close');
+    await once(manager.stdout, 'data');
+    const env = { PATH: process.env['PATH'], HOME: folder, NOTIFY_SOCKET: join(folder, 'notify') };
+    const running = new Process(['up', '--state', state], folder, { ...identity.options, env });
+    await running.says('softsnp ready');
+    running.child.kill('SIGTERM');
+    await running.ended;
+    await closed;
+    expect(told).toBe('bound\nREADY=1 STATUS=1 guests\nSTOPPING=1 STATUS=ended by SIGTERM\n');
+  });
+
+  it('is found by softsnp exec --guest', async () => {
+    await up('--guests', '2', '--devices', join(folder, 'devices'));
+    const args = ['exec', '--state', state, '--guest', 'guest-2', '--', 'sh', '-c', '$SOFTSNP guest key'];
+    expect(await softsnp(args, folder, identity.options)).toMatchObject({ code: 0, stderr: '' });
+    expect((await status()).guests.map(({ requests }) => requests.served)).toEqual([0, 1]);
+  });
+
+  it('has the old or the new state and the same keys after kill -9 in the middle of changes', async () => {
+    const points = new Map<string, string>();
+    const chips = new Set<string>();
+    const devices = join(folder, 'devices');
+    for (let round = 0; round < (LONG ? 20 : 2); round++) {
+      const running = await up('--devices', devices);
+      const { chip_id, tcb, guests } = await status();
+      chips.add(chip_id);
+      // The certificate in the blob is that of the TCB the platform reports, and its key is always the same.
+      const blob = decodeCertificateTable(readFileSync(guests[0]!.certs));
+      const vcek = blob.find(({ guid }) => guid === VCEK_GUID)!;
+      const point = new X509Certificate(vcek.data).publicKey
+        .export({ type: 'spki', format: 'pem' })
+        .toString();
+      expect(point).toBe(points.get(tcb.reported) ?? point);
+      points.set(tcb.reported, point);
+      expect(['4,0,24,219', '3,0,23,200', '3,0,23,201']).toContain(tcb.reported);
+      const changes = (async () => {
+        for (let i = 0; ; i++) {
+          await ask('PATCH', '/v1/config', { reported_tcb: `3,0,23,20${i % 2}` });
+        }
+      })();
+      setTimeout(() => running.child.kill('SIGKILL'), Math.random() * 150);
+      await expect(changes).rejects.toMatchObject({ code: 'CONTROL_UNREACHABLE' });
+      await running.ended;
+    }
+    const last = await up('--devices', devices);
+    last.child.kill('SIGTERM');
+    await last.ended;
+    expect(chips.size).toBe(1);
+    expect(mountsBelow(folder)).toEqual([]);
+  });
+
+  it.skipIf(!isRoot || existsSync('/dev/sev') || existsSync('/dev/sev-guest'))(
+    'shows a guest at the paths of the system itself, and takes it away again',
+    async () => {
+      const running = await up('--devices', 'system');
+      expect((await softsnp(['guest', 'report'], folder)).code).toBe(0);
+      running.child.kill('SIGKILL');
+      await running.ended;
+      const next = await up('--devices', 'system');
+      expect((await softsnp(['host', 'status'], folder)).code).toBe(0);
+      next.child.kill('SIGTERM');
+      await next.ended;
+      expect([existsSync('/dev/sev'), existsSync('/dev/sev-guest')]).toEqual([false, false]);
+      expect(mountsBelow('/dev/')).toEqual([]);
+    },
+  );
+});

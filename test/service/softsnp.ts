@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/** softsnp as a process of its own, as root and as an ordinary user. */
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ffiAvailable } from '../../src/os/libc.ts';
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** The launcher, which builds what changed; a built one for those who change the source meanwhile. */
+export const bin = process.env['SOFTSNP_BIN'] ?? join(root, 'bin', 'softsnp.js');
+
+export const isRoot = process.geteuid?.() === 0;
+const NOBODY = 65_534;
+
+/** Who runs softsnp, and what stands in the way. */
+export interface Identity {
+  readonly who: string;
+  readonly options: SpawnOptions;
+  readonly obstacle: string | null;
+}
+
+function obstacle(options: SpawnOptions): string | null {
+  if (!ffiAvailable() || !existsSync('/dev/fuse')) {
+    return 'koffi or /dev/fuse is missing';
+  }
+  const allowed = options.uid === undefined ? '' : 'test -r "$0" && ';
+  const inside = isRoot && options.uid === undefined ? 'unshare -m true' : 'unshare -Urm true';
+  return spawnSync('sh', ['-c', allowed + inside, bin], { stdio: 'ignore', ...asSync(options) }).status === 0
+    ? null
+    : 'this user cannot read the project, or the kernel forbids namespaces';
+}
+
+const asSync = ({ uid, gid }: SpawnOptions) => (uid === undefined ? {} : { uid, gid: gid! });
+
+function identity(who: string, options: SpawnOptions): Identity {
+  const why = obstacle(options);
+  if (why !== null) {
+    process.stderr.write(`SKIPPED: softsnp as ${who}: ${why}\n`);
+  }
+  return { who, options, obstacle: why };
+}
+
+/** Root where we are root, and a user with no rights in either case. */
+export const identities: readonly Identity[] = isRoot
+  ? [identity('root', {}), identity('an ordinary user', { uid: NOBODY, gid: NOBODY })]
+  : [identity('an ordinary user', {})];
+
+/** Lets everybody open /dev/fuse, as distributions do, until the function returned is called. */
+export function openFuse(): () => void {
+  if (!isRoot || !existsSync('/dev/fuse')) {
+    return () => undefined;
+  }
+  const { mode } = statSync('/dev/fuse');
+  chmodSync('/dev/fuse', 0o666);
+  return () => chmodSync('/dev/fuse', mode & 0o777);
+}
+
+/** A folder of this user's own. */
+export function folderOf({ options }: Identity): string {
+  const folder = mkdtempSync(join(tmpdir(), 'softsnp-process-'));
+  if (options.uid !== undefined) {
+    chownSync(folder, options.uid, options.gid!);
+  }
+  return folder;
+}
+
+export function removeFolder(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+}
+
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A softsnp that runs. */
+export class Process {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  stdout = '';
+  stderr = '';
+
+  constructor(args: readonly string[], folder: string, options: SpawnOptions = {}) {
+    this.child = spawn(process.execPath, [bin, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: folder,
+      env: {
+        PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+        HOME: folder,
+        SOFTSNP: `${process.execPath} ${bin}`,
+        NO_COLOR: '1',
+      },
+      ...options,
+    });
+    this.child.stdout?.on('data', (chunk) => {
+      this.stdout += String(chunk);
+    });
+    this.child.stderr?.on('data', (chunk) => {
+      this.stderr += String(chunk);
+    });
+    this.ended = once(this.child, 'close').then(([code, signal]) => ({
+      ...{ code, signal },
+      ...{ stdout: this.stdout, stderr: this.stderr },
+    }));
+  }
+
+  /** Resolves when stdout has this; rejects when the process ends first. */
+  async says(text: string): Promise<void> {
+    while (!this.stdout.includes(text)) {
+      await Promise.race([
+        once(this.child.stdout!, 'data'),
+        this.ended.then(({ stderr }) => {
+          throw new TypeError(`ended without ${text}: ${stderr}`);
+        }),
+      ]);
+    }
+  }
+}
+
+/** Runs softsnp to its end. */
+export function softsnp(args: readonly string[], folder: string, options: SpawnOptions = {}): Promise<Ended> {
+  return new Process(args, folder, options).ended;
+}
+
+/** softsnp's mounts that this process sees below a folder. */
+export function mountsBelow(folder: string): string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(' - fuse.softsnp ') && line.split(' ')[4]!.startsWith(folder));
+}
