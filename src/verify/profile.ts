@@ -412,7 +412,7 @@ function leafFindings(
         isTurin ? AmdOid.fmcSPL : AmdOid.spl4,
         role.kind === 'VCEK' ? AmdOid.hwID : AmdOid.cspID,
       ],
-      [Oid.nsComment, Oid.authorityKeyIdentifier],
+      [Oid.authorityKeyIdentifier],
     ),
   );
   const invalid = (name: string, expected: string, actual: string): void => {

@@ -15,6 +15,7 @@ import { GENOA } from '../../kds/embedded/genoa.ts';
 import { MILAN } from '../../kds/embedded/milan.ts';
 import { TURIN } from '../../kds/embedded/turin.ts';
 import { PSS_SALT_SIZE, signPss } from '../../kds/pss.ts';
+import { keyIdentifier, OID, TEST_ROOT_COMMENT } from '../../kds/x509.ts';
 import { chipIdOf, descend, endorsementKey, HWID_SIZE, topStick } from '../../keys/index.ts';
 import { concat, fromHex, reversed, utf8 } from '../../lib/bytes.ts';
 import type { MachineCrypto, Random, SigningKey } from '../../lib/crypto.ts';
@@ -205,6 +206,7 @@ export interface ReportChanges {
 }
 
 const ARC = '1.3.6.1.4.1.3704.1';
+const TEST_COMMENT = tlv(0x16, utf8(TEST_ROOT_COMMENT));
 
 const KEYS = new Map<string, KeyObject>();
 
@@ -422,23 +424,33 @@ export class Forge {
       kind === 'VCEK'
         ? { oid: `${ARC}.4`, value: changes.hwId ?? this.chipId.slice(0, HWID_SIZE[this.product]) }
         : { oid: `${ARC}.5`, value: tlv(0x16, utf8(changes.csp ?? 'CN=cloud.example')) },
-      { oid: '2.16.840.1.113730.1.13', value: tlv(0x16, utf8('softsnp TEST ROOT, NOT AMD')) },
+      this.#commentedKeyIdentifier(kind === 'VCEK' ? 'ASK' : 'ASVK'),
     ];
+  }
+
+  #keyId(role: CaRole): Uint8Array {
+    return keyIdentifier(spkiOf(this.authorityKey(role)));
+  }
+
+  /** As the key service issues it: go-sev-guest would refuse a leaf with nsComment for that alone. */
+  #commentedKeyIdentifier(issuer: CaRole): RawExtension {
+    const comment = tlv(0xa0, oid(OID.nsComment), tlv(0xa0, TEST_COMMENT));
+    const serial = int(CA_ROWS[this.product][issuer].serial).subarray(2);
+    const value = tlv(0x30, tlv(0x80, this.#keyId(issuer)), tlv(0xa1, comment), tlv(0x82, serial));
+    return { oid: OID.authorityKeyIdentifier, value };
   }
 
   #caExtensions(role: CaRole): readonly RawExtension[] {
     const path = role === 'ASVK' ? 'vlek' : 'vcek';
     const url = utf8(`https://kdsintf.amd.com/${path}/v1/${this.product}/crl`);
-    const keyId = (owner: CaRole): Uint8Array =>
-      this.#crypto.sha256(spkiOf(this.authorityKey(owner))).subarray(0, 20);
     const isRoot = role === 'ARK';
     return [
-      { oid: '2.5.29.14', value: tlv(0x04, keyId(role)) },
-      ...(isRoot ? [] : [{ oid: '2.5.29.35', value: tlv(0x30, tlv(0x80, keyId('ARK'))) }]),
+      { oid: '2.5.29.14', value: tlv(0x04, this.#keyId(role)) },
+      ...(isRoot ? [] : [{ oid: '2.5.29.35', value: tlv(0x30, tlv(0x80, this.#keyId('ARK'))) }]),
       { oid: '2.5.29.19', critical: true, value: fromHex(isRoot ? '30030101ff' : '30060101ff020100') },
       { oid: '2.5.29.15', critical: true, value: fromHex(isRoot ? '03020106' : '03020104') },
       { oid: '2.5.29.31', value: tlv(0x30, tlv(0x30, tlv(0xa0, tlv(0xa0, tlv(0x86, url))))) },
-      { oid: '2.16.840.1.113730.1.13', value: tlv(0x16, utf8('softsnp TEST ROOT, NOT AMD')) },
+      { oid: OID.nsComment, value: TEST_COMMENT },
     ];
   }
 
@@ -463,10 +475,7 @@ export class Forge {
           0x30,
           ...(number === null ? [] : [extensionDer({ oid: '2.5.29.20', value: int(number) })]),
           ...(changes.extensions ?? []).map(extensionDer),
-          extensionDer({
-            oid: '2.16.840.1.113730.1.13',
-            value: tlv(0x16, utf8('softsnp TEST ROOT, NOT AMD')),
-          }),
+          extensionDer({ oid: OID.nsComment, value: TEST_COMMENT }),
         ),
       ),
     );
