@@ -75,6 +75,9 @@ export class Platform {
   restoreRequired = false;
   vlek: Stick | null = null;
 
+  /** The guest message at hand: the request as it was copied in, then the response before it is written out. */
+  readonly message = new Uint8Array(PAGE_SIZE);
+
   readonly contexts = new Map<Pfn, GuestContext>();
   readonly asidOwners = new Map<Asid, GuestContext>();
 

@@ -25,7 +25,7 @@ export class Hardware {
     return this.memory.read(at, length, HOST);
   }
 
-  /** The same into fresh memory of the caller's. */
+  /** The same into memory of the caller's. */
   hostReadInto(out: Uint8Array, start: number, at: Spa, length: number): void {
     this.memory.readInto(out, start, at, length, HOST);
   }

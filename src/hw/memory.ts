@@ -60,7 +60,7 @@ export class PhysicalMemory {
     return out;
   }
 
-  /** The same into fresh (zero) memory of the caller's, from `start` on. */
+  /** The same into memory of the caller's, from `start` on. */
   readInto(out: Uint8Array, start: number, at: Spa, length: number, asid: Asid): void {
     invariant(this.contains(at, length), 'read outside physical memory');
     const key = this.#keys[asid]!;
@@ -70,7 +70,9 @@ export class PhysicalMemory {
     while (done < length) {
       const take = Math.min(length - done, PAGE_SIZE - offset);
       const view = this.#view(pfn, key);
-      if (view !== ZEROS) {
+      if (view === ZEROS) {
+        out.fill(0, start + done, start + done + take);
+      } else {
         out.set(
           offset === 0 && take === PAGE_SIZE ? view : view.subarray(offset, offset + take),
           start + done,

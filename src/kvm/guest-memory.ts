@@ -104,21 +104,26 @@ export class GuestMemory {
   /** kvm_read_guest: the shared backing whatever the attribute; null where it faults. */
   readShared(at: bigint, length: number): Uint8Array | null {
     const out = new Uint8Array(length);
+    return this.readSharedInto(out, at) ? out : null;
+  }
+
+  /** The same into all of `out`; false where it faults, `out` being filled up to there. */
+  readSharedInto(out: Uint8Array, at: bigint): boolean {
     let guestFrame = Number(at >> 12n);
     let offset = Number(at & PAGE_MASK);
     let done = 0;
-    while (done < length) {
-      const take = Math.min(length - done, PAGE_SIZE - offset);
+    while (done < out.length) {
+      const take = Math.min(out.length - done, PAGE_SIZE - offset);
       const frame = this.sharedFrame(guestFrame);
       if (frame === -1) {
-        return null;
+        return false;
       }
       this.#frames.readInto(out, done, pfn(frame), offset, take);
       done += take;
       guestFrame += 1;
       offset = 0;
     }
-    return out;
+    return true;
   }
 
   /** kvm_write_guest: false where it faults; pages before the fault are written. */

@@ -56,7 +56,7 @@ export class HostKernel {
       asids,
       clock: options.clock,
       engines: options.engines,
-      onEvent: options.onEvent ?? (() => undefined),
+      onEvent: options.onEvent ?? null,
       generation: options.generation ?? KVM_2026_CERTS_V7,
       snpEnabled: () => ccp.present && asids.hasEncryptedState,
       supportedVmsaFeatures: (options.debugSwap ?? true) ? SVM_SEV_FEAT_DEBUG_SWAP : 0n,

@@ -15,7 +15,8 @@ export interface KernelServices {
   readonly asids: AsidPools;
   readonly clock: Clock;
   readonly engines: EngineFactory;
-  readonly onEvent: KvmEvents;
+  /** Null: nobody listens, and no texts are put together. */
+  readonly onEvent: KvmEvents | null;
   readonly generation: KernelGeneration;
   /** KVM has SNP: the CPU has ASIDs for it and the firmware is initialised. */
   readonly snpEnabled: () => boolean;

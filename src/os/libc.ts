@@ -43,6 +43,7 @@ export interface DescriptorWatch {
 interface Bindings {
   readonly koffi: Koffi;
   readonly fcntl: Native;
+  readonly fcntlFlock: Native;
   readonly ioctl: Native;
   readonly ioctlPointer: AsyncNative;
   readonly read: Native;
@@ -64,6 +65,9 @@ function bind(): Bindings {
   return {
     koffi,
     fcntl: libc.func('int fcntl(int fd, int cmd, ...)'),
+    // A fixed prototype: on Linux the third argument of a variadic call travels like any other, and koffi
+    // takes five times as long for a variadic one, twice for each attestation request.
+    fcntlFlock: libc.func('fcntl', 'int', ['int', 'int', 'const void *']),
     ioctl: libc.func('int ioctl(int fd, unsigned long request, ...)'),
     // Koffi cannot call variadic functions from its pool; on Linux one pointer is passed the same way.
     ioctlPointer: libc.func('int ioctl(int fd, unsigned long request, void *arg)'),
@@ -148,7 +152,7 @@ function flock(type: number): Uint8Array {
  */
 export function fcntlLock(fd: number, type: LockType): number {
   const lib = native('locks on certificate blobs and state folders');
-  const result = lib.fcntl(fd, Libc.F_OFD_SETLK, 'void *', FLOCKS[type]);
+  const result = lib.fcntlFlock(fd, Libc.F_OFD_SETLK, FLOCKS[type]);
   return result < 0 ? lib.koffi.errno() : 0;
 }
 

@@ -56,7 +56,8 @@ export function snpGuestRequest(platform: Platform, bufferAt: bigint): SevStatus
     return refused;
   }
   // The one copy of the request: the host may change the page at any time.
-  const message = platform.hw.memory.read(req_paddr as Spa, PAGE_SIZE, HOST);
+  const { message } = platform;
+  platform.hw.memory.readInto(message, 0, req_paddr as Spa, PAGE_SIZE, HOST);
   const header = GuestMessageHeader.decodeLoose(message.subarray(0, GUEST_MESSAGE_HEADER_SIZE));
   const outcome = handle(platform, guest, message, header, rsp_paddr as Spa);
   platform.onGuestRequest?.({
@@ -147,7 +148,7 @@ function seal(
   at: Spa,
 ): void {
   const seqno = request.msg_seqno + 1n;
-  const page = new Uint8Array(PAGE_SIZE);
+  const page = platform.message.fill(0);
   page.set(
     GuestMessageHeader.encode({
       msg_seqno: seqno,

@@ -34,11 +34,11 @@ export function guestRequest(vcpu: Vcpu, ghcb: GhcbMapping): number {
     context !== null && requestPage !== null && responsePage !== null,
     'a guest runs without its context or bounce pages',
   );
-  const request = memory.readShared(ghcb.exitInfo1, PAGE_SIZE);
-  if (request === null) {
+  const { message } = sev;
+  if (!memory.readSharedInto(message, ghcb.exitInfo1)) {
     return -Errno.EIO;
   }
-  frames.write(requestPage, 0, request);
+  frames.write(requestPage, 0, message);
   const command = SevDataSnpGuestRequest.encode({
     gctx_paddr: spaOf(context),
     req_paddr: spaOf(requestPage),
@@ -50,7 +50,8 @@ export function guestRequest(vcpu: Vcpu, ghcb: GhcbMapping): number {
     return result.errno;
   }
   // The firmware's refusals are the guest's business; it gets the page as it is.
-  if (!memory.writeShared(ghcb.exitInfo2, frames.read(responsePage, 0, PAGE_SIZE))) {
+  frames.readInto(message, 0, responsePage, 0, PAGE_SIZE);
+  if (!memory.writeShared(ghcb.exitInfo2, message)) {
     return -Errno.EIO;
   }
   return succeed(vcpu, ghcb, snpGuestErr(0, status));
@@ -66,11 +67,11 @@ export function extGuestRequest(vcpu: Vcpu, ghcb: GhcbMapping): number {
   const msgType = type[0]!;
   const { rax: gpa, rbx: npages } = vcpu.shadow;
   const trace = (decided: string): void => {
-    emit(vcpu, 'ext-guest-request', decided, {
+    emit(vcpu, 'ext-guest-request', decided, () => ({
       msg_type: msgType,
       gpa: hex(gpa),
       npages: hex(npages),
-    });
+    }));
   };
   if (msgType !== SnpMsg.SNP_MSG_REPORT_REQ) {
     trace('no certificates go with this message: straight to the firmware');
@@ -97,7 +98,7 @@ export function extGuestRequest(vcpu: Vcpu, ghcb: GhcbMapping): number {
 /** What userspace made of the request for certificates. */
 function completeReqCerts(vcpu: Vcpu, ghcb: GhcbMapping, reqCerts: ReqCerts): number {
   const { userRet, answer } = reqCerts.answer(vcpu.run);
-  const detail = { ret: hex(userRet), sw_exit_info_2: null, rbx: hex(vcpu.shadow.rbx) };
+  const detail = () => ({ ret: hex(userRet), sw_exit_info_2: null, rbx: hex(vcpu.shadow.rbx) });
   switch (answer.kind) {
     case 'proceed':
       emit(vcpu, 'complete-req-certs', 'certificates are in place: on to the firmware', detail);
@@ -105,11 +106,10 @@ function completeReqCerts(vcpu: Vcpu, ghcb: GhcbMapping, reqCerts: ReqCerts): nu
     case 'guest-error': {
       const exitInfo2 = snpGuestErr(answer.vmmError, 0);
       vcpu.shadow.rbx = answer.npages ?? vcpu.shadow.rbx;
-      emit(vcpu, 'complete-req-certs', 'no report: the guest is told why', {
-        ...detail,
+      emit(vcpu, 'complete-req-certs', 'no report: the guest is told why', () => ({
+        ...detail(),
         sw_exit_info_2: hex(exitInfo2),
-        rbx: hex(vcpu.shadow.rbx),
-      });
+      }));
       return succeed(vcpu, ghcb, exitInfo2);
     }
     case 'errno':
@@ -129,8 +129,8 @@ function emit(
   vcpu: Vcpu,
   step: 'ext-guest-request' | 'complete-req-certs',
   decided: string,
-  detail: Readonly<Record<string, TraceValue>>,
+  detail: () => Readonly<Record<string, TraceValue>>,
 ): void {
   const { vm, id } = vcpu;
-  vm.services.onEvent({ vm: vm.name, vcpu: id, step, decided, detail });
+  vm.services.onEvent?.({ vm: vm.name, vcpu: id, step, decided, detail: detail() });
 }

@@ -3,7 +3,7 @@
 import { KvmVmType } from '../../abi/kvm.ts';
 import { SevCmd, SevDataSnpAddr } from '../../abi/snp-commands.ts';
 import type { Asid, Pfn } from '../../lib/addresses.ts';
-import { spaOf } from '../../lib/addresses.ts';
+import { PAGE_SIZE, spaOf } from '../../lib/addresses.ts';
 import type { Vm } from '../vm.ts';
 
 export interface SevState {
@@ -23,6 +23,8 @@ export interface SevState {
   /** Guest context page: there is one from SNP_LAUNCH_START on. */
   context: Pfn | null;
   /** Bounce pages of guest requests; the response page belongs to the firmware. */
+  /** A guest message on its way between guest memory and the bounce pages. */
+  readonly message: Uint8Array;
   requestPage: Pfn | null;
   responsePage: Pfn | null;
   /** KVM_SEV_SNP_ENABLE_REQ_CERTS was given. */
@@ -49,6 +51,7 @@ export function newSevState(type: number): SevState {
     ghcbVersion: 0,
     fd: -1,
     context: null,
+    message: new Uint8Array(PAGE_SIZE),
     requestPage: null,
     responsePage: null,
     certsEnabled: false,
