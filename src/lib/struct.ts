@@ -104,18 +104,6 @@ export function bytes(size: number): Codec<Uint8Array> {
   };
 }
 
-/** Bytes the specification reserves as zero, where the declaration wants to name them. */
-export function mbz(size: number): Codec<undefined> {
-  return {
-    type: `mbz[${size}]`,
-    size,
-    read: () => undefined,
-    write: () => undefined,
-    violations: (b, at, where) => zeroViolations(b, at, at + size, where),
-    zero: () => undefined,
-  };
-}
-
 function zeroViolations(b: Uint8Array, from: number, to: number, where: string): Violation[] {
   for (let i = from; i < to; i++) {
     if (b[i] !== 0) {
@@ -237,11 +225,6 @@ export const bits8 = <B extends BitFields>(
   ones: readonly number[] = [],
   reserved: 'mbz' | 'ignore' = 'mbz',
 ) => bitWord('bits8', 1, bits, ones, reserved);
-export const bits16 = <B extends BitFields>(
-  bits: B,
-  ones: readonly number[] = [],
-  reserved: 'mbz' | 'ignore' = 'mbz',
-) => bitWord('bits16', 2, bits, ones, reserved);
 export const bits32 = <B extends BitFields>(
   bits: B,
   ones: readonly number[] = [],
