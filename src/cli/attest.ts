@@ -21,10 +21,10 @@ import { errnoCode } from '../os/errno.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { BLOB_FILE, type OpenHostState } from './host-state.ts';
 import { toJson } from './json.ts';
+import { MACHINE_ARGS } from './machine-args.ts';
 import {
   chipOverrides,
   launchSettings,
-  MACHINE_ARGS,
   type MachineOptions,
   openMachineState,
   readMachineOptions,

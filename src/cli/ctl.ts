@@ -7,7 +7,7 @@ import { toHex } from '../lib/bytes.ts';
 import { controlEvents, controlRequest } from '../service/control-client.ts';
 import { guestWordsOf } from './guest-specs.ts';
 import { CONTROL_SOCKET, defaultStateDir } from './host-state.ts';
-import { GUEST_ARGS } from './machine-options.ts';
+import { GUEST_ARGS } from './machine-args.ts';
 import { choiceOption, fileOption } from './options.ts';
 import { EXIT_OK, processOutput, type Verb } from './run.ts';
 

@@ -4,7 +4,8 @@ import * as v from 'valibot';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
 import type { GuestKey, GuestSpec } from '../service/host-service.ts';
-import { GUEST_ARGS, type GuestArgs, launchSettings, readGuestOptions } from './machine-options.ts';
+import { GUEST_ARGS, type GuestArgs } from './machine-args.ts';
+import { launchSettings, readGuestOptions } from './machine-options.ts';
 import { choiceOption, fileOption, integerOption } from './options.ts';
 
 /** Options of one guest by name, as they stand on a command line. */

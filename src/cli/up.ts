@@ -14,7 +14,8 @@ import { HostControl } from '../service/host-control.ts';
 import { type GuestWords, guestSpecOf, guestsOption, guestWordsOf } from './guest-specs.ts';
 import { CONTROL_SOCKET, defaultStateDir } from './host-state.ts';
 import { addressOption } from './kds-serve.ts';
-import { MACHINE_ARGS, type MachineOptions, readMachineOptions } from './machine-options.ts';
+import { MACHINE_ARGS } from './machine-args.ts';
+import { type MachineOptions, readMachineOptions } from './machine-options.ts';
 import { EXIT_OK, type Verb } from './run.ts';
 import { openRunningHost, type RunningHost } from './running-host.ts';
 

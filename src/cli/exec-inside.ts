@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/** softsnp exec, in namespaces of its own: host, devices and key service around the command. */
+import { join } from 'node:path';
+import { type ServedTree, serveTree } from '../devices/fuse/server.ts';
+import { FaultPlan } from '../kds/index.ts';
+import { InputError } from '../lib/errors.ts';
+import { decodeHostState } from '../machine/index.ts';
+import { nodeCrypto, systemRandom } from '../os/node-crypto.ts';
+import { PrivateTree } from '../os/private-tree.ts';
+import { type CommandEnd, endAs, runCommand } from '../os/run-command.ts';
+import { systemClock } from '../os/system-clock.ts';
+import { controlRequest } from '../service/control-client.ts';
+import { pathsOf, treeOf } from '../service/device-tree.ts';
+import type { HostStatus } from '../service/host-control.ts';
+import type { ExecArgs } from './exec.ts';
+import { guestSpecOf, guestWordsOf } from './guest-specs.ts';
+import { CONTROL_SOCKET, defaultStateDir, STATE_FILE } from './host-state.ts';
+import { type InterceptedKds, interceptKds, type KeyedHost } from './kds-intercept.ts';
+import { type MachineOptions, readMachineOptions } from './machine-options.ts';
+import { fileOption } from './options.ts';
+import { openRunningHost, type RunningHost } from './running-host.ts';
+
+/** The one guest of a host that lives as long as the command. */
+const OWN_GUEST = 'guest';
+const STATE_LIMIT_BYTES = 1 << 20;
+
+/** Runs the command to its end; this process ends the same way. */
+export async function runInside(args: ExecArgs, command: readonly string[]): Promise<never> {
+  const options = readMachineOptions(args);
+  const intercept = args['kds-intercept'] === true;
+  const end =
+    args.guest === undefined
+      ? await runOnOwnHost(args, options, intercept, command)
+      : await runAsGuest(args.guest, options, intercept, command);
+  endAs(end);
+}
+
+async function runOnOwnHost(
+  args: ExecArgs,
+  options: MachineOptions,
+  intercept: boolean,
+  command: readonly string[],
+): Promise<CommandEnd> {
+  const running = openRunningHost(options);
+  try {
+    const spec = guestSpecOf(running.opened.crypto, { name: OWN_GUEST, words: guestWordsOf(args) }, {});
+    await running.addGuest(spec);
+    const tree = new PrivateTree();
+    const kds = intercept ? await interceptKds(tree, keysOf(running)) : null;
+    const devices = await serveIn(tree, running);
+    const end = await runIn(tree, kds, command);
+    await devices.close();
+    return end;
+  } finally {
+    running.close();
+  }
+}
+
+/** Serves the devices of host and guest, to be seen at their paths. */
+async function serveIn(tree: PrivateTree, { service, onFault }: RunningHost): Promise<ServedTree> {
+  const places = { ...service.hostPlaces, ...service.guests.get(OWN_GUEST)!.places };
+  const served = await serveTree(tree.folder(), { root: treeOf(places), onFault });
+  showAll(tree, pathsOf(places), served.target);
+  return served;
+}
+
+function keysOf({ opened, kdsFaults: faults, onFault }: RunningHost): KeyedHost {
+  const { state, crypto, random, clock, directory } = opened;
+  return { state, crypto, random, clock, faults, onFault, folder: directory.path };
+}
+
+/** The devices are those of a host that is running: this process only puts them in their places. */
+async function runAsGuest(
+  name: string,
+  options: MachineOptions,
+  intercept: boolean,
+  command: readonly string[],
+): Promise<CommandEnd> {
+  const folder = options.state ?? defaultStateDir(options.product ?? 'Milan');
+  const status = (await controlRequest(join(folder, CONTROL_SOCKET), 'GET', '/v1/status')) as HostStatus;
+  const guest = status.guests.find((candidate) => candidate.name === name);
+  if (guest === undefined) {
+    throw new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', { where: `--guest ${name}` });
+  }
+  if (status.devices === null) {
+    throw new InputError(
+      'OPTION_INVALID',
+      'the running host shows no devices: start softsnp up with --devices',
+      {
+        where: `--guest ${name}`,
+      },
+    );
+  }
+  const tree = new PrivateTree();
+  const kds = intercept ? await interceptKds(tree, keysIn(status.state)) : null;
+  showAll(tree, status.places, join(status.devices, 'host'));
+  showAll(tree, guest.places, join(status.devices, 'guests', name));
+  return runIn(tree, kds, command);
+}
+
+/** Read without the folder's lock: the secrets of a host never change. */
+function keysIn(folder: string): KeyedHost {
+  const path = join(folder, STATE_FILE);
+  return {
+    folder,
+    state: decodeHostState(fileOption('state', path, STATE_LIMIT_BYTES), path),
+    crypto: nodeCrypto({ deterministic: false }),
+    random: systemRandom,
+    clock: systemClock,
+    faults: new FaultPlan(),
+    onFault: (error, request) => {
+      process.stderr.write(
+        `softsnp: ${request}: ${error instanceof Error ? error.message : String(error)}\n`,
+      );
+    },
+  };
+}
+
+function showAll(tree: PrivateTree, paths: readonly string[], below: string): void {
+  for (const path of paths) {
+    const isFolder = path.endsWith('/');
+    const place = isFolder ? path.slice(0, -1) : path;
+    tree.show(place, isFolder ? 'folder' : 'file', below + place);
+  }
+}
+
+async function runIn(
+  tree: PrivateTree,
+  kds: InterceptedKds | null,
+  command: readonly string[],
+): Promise<CommandEnd> {
+  await tree.apply();
+  const end = await runCommand(command, { ...process.env, ...kds?.env });
+  await kds?.server.close();
+  return end;
+}
