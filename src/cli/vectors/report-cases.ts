@@ -4,12 +4,14 @@ import type { AttestationReportV5 } from '../../abi/attestation-report.ts';
 import { encodeTcb } from '../../abi/tcb-version.ts';
 import { concat, reversed, writeU32, writeU64 } from '../../lib/bytes.ts';
 import { bigOf, type Cases, littleOf, N, P, type VectorCase } from './case.ts';
+import { CPUID_OF } from './forge.ts';
 
 const reserved = (offset: number) => (bytes: Uint8Array) => {
   bytes[offset] = 1;
 };
 
 export function* reportCases(cases: Cases): Generator<VectorCase> {
+  const { product } = cases.forge;
   for (const version of [0, 1, 6, 7, 0xffffffff]) {
     yield cases.case(
       `report-version-${version}`,
@@ -68,7 +70,7 @@ export function* reportCases(cases: Cases): Generator<VectorCase> {
   yield cases.case(
     'report-v2-with-cpuid',
     'A version 2 report with CPUID bytes, which came with version 3.',
-    { report: { version: 2, before: (bytes) => bytes.set([0x19, 0x01, 0x01], 0x188) } },
+    { report: { version: 2, before: (bytes) => bytes.set(CPUID_OF[product], 0x188) } },
     ['REPORT_RESERVED_NOT_ZERO'],
   );
   yield cases.case(
@@ -82,7 +84,7 @@ export function* reportCases(cases: Cases): Generator<VectorCase> {
     'The same where the caller says which product line it is.',
     { report: { before: (bytes) => bytes.fill(0, 0x188, 0x18b) } },
     [],
-    { product: 'Milan' },
+    { product },
   );
   yield cases.case(
     'report-policy-bit-17',
@@ -102,7 +104,7 @@ export function* reportCases(cases: Cases): Generator<VectorCase> {
     { report: { before: (bytes) => writeU64(bytes, 8, 0xb0000n) } },
     ['POLICY_BIT_FORBIDDEN'],
   );
-  const higher = encodeTcb({ ...cases.forge.tcb, microcode: 220 }, 'Milan');
+  const higher = encodeTcb({ ...cases.forge.tcb, microcode: 220 }, product);
   for (const [field, what] of [
     ['launch_tcb', 'LAUNCH_TCB above CURRENT_TCB.'],
     ['committed_tcb', 'COMMITTED_TCB above CURRENT_TCB.'],
