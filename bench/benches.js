@@ -53,7 +53,8 @@ function extendedRequests() {
     const req_data = SnpExtReportReq.encode({
       data: { user_data: randomBytes(64), vmpl: 0, rsvd: new Uint8Array(28) },
       certs_address: 0x100000n,
-      certs_len: 0x4000,
+      // As snpguest's second call: the two pages the host said it needs.
+      certs_len: 0x2000,
     });
     const call = { cmd: SnpGuestIoctl.SNP_GET_EXT_REPORT, msg_version: 1, req_data, resp_data: true };
     const request = () => {
