@@ -5,7 +5,7 @@
  * an installed package has the built page and not this file.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -39,7 +39,7 @@ export async function ensureConsoleBuilt() {
   }
   const { build } = await import('vite');
   // Built aside and moved into place: a page being served never loses a file half way through a build.
-  const fresh = mkdtempSync(`${dist}.`);
+  const fresh = `${dist}.${process.pid}`;
   await build({
     configFile: join(folder, 'vite.config.js'),
     logLevel: 'warn',

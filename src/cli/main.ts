@@ -25,6 +25,7 @@ export const softsnpCommand: Verb = defineCommand({
     idblock: () => import('./idblock.ts').then(({ idblockCommand }) => idblockCommand as Verb),
     verify: () => import('./verify.ts').then(({ verifyCommand }) => verifyCommand as Verb),
     vectors: () => import('./vectors.ts').then(({ vectorsCommand }) => vectorsCommand as Verb),
+    console: () => import('./console.ts').then(({ consoleCommand }) => consoleCommand as Verb),
     show: () => import('./show.ts').then(({ showCommand }) => showCommand as Verb),
   },
 });

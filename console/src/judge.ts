@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From evidence and settings to everything the page shows. */
+import type { ProductLine } from '../../src/abi/product.ts';
+import { InputError } from '../../src/lib/errors.ts';
+import {
+  type AsyncVerifyCrypto,
+  type CertificatesResult,
+  type ChainOptions,
+  DEFAULT_POLICY,
+  type Evidence,
+  type Explanation,
+  explainAsync,
+  type Policy,
+  parsePolicy,
+  type VerifyCache,
+  type VerifyResult,
+  verifyCertificatesAsync,
+  verifyEvidenceAsync,
+} from '../../src/verify/index.ts';
+
+export interface Settings {
+  readonly atMs: number;
+  readonly crl: NonNullable<ChainOptions['crl']>;
+  readonly product: ProductLine | null;
+  /** Roots instead of AMD's; null: AMD's. */
+  readonly trust: readonly Uint8Array[] | null;
+}
+
+export type PolicyReading = { readonly policy: Policy } | { readonly wrong: string };
+
+/** Reads the policy as it stands in the editor; an empty one demands what the default does. */
+export function readPolicy(text: string): PolicyReading {
+  if (text.trim() === '') {
+    return { policy: DEFAULT_POLICY };
+  }
+  try {
+    return { policy: parsePolicy(JSON.parse(text)) };
+  } catch (error) {
+    if (error instanceof InputError) {
+      return { wrong: error.message };
+    }
+    if (error instanceof SyntaxError) {
+      return { wrong: `Not JSON: ${error.message}` };
+    }
+    throw error;
+  }
+}
+
+/** What came of judging. */
+export type Judgement =
+  | { readonly of: 'nothing' }
+  | { readonly of: 'certificates'; readonly result: CertificatesResult }
+  | {
+      readonly of: 'report';
+      readonly bytes: Uint8Array;
+      readonly result: VerifyResult;
+      readonly why: readonly Explanation[];
+    };
+
+/** Judges a report with its certificates or, without a report, the certificates alone. */
+export async function judge(
+  evidence: Partial<Evidence>,
+  settings: Settings,
+  policy: Policy,
+  crypto: AsyncVerifyCrypto,
+  cache: VerifyCache,
+): Promise<Judgement> {
+  const { atMs, crl, product, trust } = settings;
+  const common = { atMs, crl, crypto, cache, ...(trust === null ? {} : { trust }) };
+  const { report, ...certificates } = evidence;
+  if (report !== undefined) {
+    const whole = { ...certificates, report };
+    const result = await verifyEvidenceAsync(whole, {
+      ...common,
+      policy,
+      ...(product === null ? {} : { product }),
+    });
+    const why = result.ok ? [] : await explainAsync(whole, result, crypto);
+    return { of: 'report', bytes: report, result, why };
+  }
+  const { certificates: single = [], crls = [], table } = certificates;
+  return single.length + crls.length === 0 && table === undefined
+    ? { of: 'nothing' }
+    : { of: 'certificates', result: await verifyCertificatesAsync(certificates, common) };
+}
