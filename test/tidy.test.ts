@@ -164,6 +164,16 @@ describe('the tree', () => {
     expect(wrong.map((source) => source.path)).toEqual([]);
   });
 
+  it('has a heading in docs/limitations.md for every difference a docstring points at', () => {
+    const headings = readFileSync(join(root, 'docs', 'limitations.md'), 'utf8').matchAll(/^#+ (.*)$/gm);
+    const anchors = new Set([...headings].map(([, title]) => title!.toLowerCase().replaceAll(' ', '-')));
+    const pointed = sources.flatMap(({ path, text }) =>
+      [...text.matchAll(/limitations\.md#([a-z0-9-]+)/g)].map(([, anchor]) => ({ path, anchor: anchor! })),
+    );
+    expect(pointed.length).toBeGreaterThan(0);
+    expect(pointed.filter(({ anchor }) => !anchors.has(anchor))).toEqual([]);
+  });
+
   it('names the licence in the first line of every file, or the second after #!', () => {
     const wrong = sources.filter(
       (source) => !/^(#!.*\n)?\/\/ SPDX-License-Identifier: Apache-2\.0\n/.test(source.text),
