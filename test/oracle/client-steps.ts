@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What programs of others are asked to do: [DEVICES] "Client / subcommand matrix", and some more. */
+
+export interface Step {
+  readonly client: string;
+  /** As the matrix names it. */
+  readonly subcommand: string;
+  /** For sh, in a folder of its own; $BIN holds the programs. */
+  readonly command: string;
+  /** Why it fails on a real machine, too, under conditions like these; null when it works. */
+  readonly refused: string | null;
+  /** Executes CPUID and goes on only on an EPYC: no file can stand in for that. */
+  readonly epyc: boolean;
+}
+
+function step(client: string, subcommand: string, command: string): Step {
+  return { client, subcommand, command, refused: null, epyc: false };
+}
+
+const snpguest = (subcommand: string, args: string): Step =>
+  step('snpguest', subcommand, `$BIN/snpguest ${args}`);
+
+const snphost = (args: string): Step => step('snphost', args, `$BIN/snphost ${args}`);
+
+const onEpyc = (args: string): Step => ({ ...snphost(args), epyc: true });
+
+const go = (subcommand: string, command: string): Step => step('go-sev-guest', subcommand, command);
+
+const ATTEST = '$BIN/attest -inform hex -infile nonce.hex';
+const CHECK = '$BIN/check -product_name Milan-B1 -product_key_path kds/chain.pem -guest_policy 196608';
+const ENTRY = '/sys/kernel/config/tsm/report/hand';
+
+/** In this order: later ones use what earlier ones wrote. */
+export const STEPS: readonly Step[] = [
+  snpguest('report', 'report report.bin request.bin --random'),
+  snpguest('report --vmpl 0', 'report vmpl0.bin request0.bin --random --vmpl 0'),
+  snpguest('certificates', 'certificates pem blob'),
+  snpguest('key, root VCEK', 'key vcek.key vcek'),
+  snpguest('key, root VMRK', 'key vmrk.key vmrk --vmpl 1 --guest_field_select 63'),
+  snpguest('display report', 'display report report.bin'),
+  snpguest('display key', 'display key vcek.key'),
+  snpguest('fetch ca', 'fetch ca pem kds milan'),
+  snpguest('fetch vcek', 'fetch vcek pem kds report.bin'),
+  snpguest('fetch crl', 'fetch crl pem kds milan'),
+  snpguest('verify certs', 'verify certs kds'),
+  snpguest('verify attestation, fetched certificates', 'verify attestation kds report.bin'),
+  snpguest('verify attestation, the guest’s certificates', 'verify attestation blob report.bin'),
+  snpguest('ok', 'ok'),
+  go('attest (configfs-tsm)', `${ATTEST} -outform bin -out go-plain.bin`),
+  go('attest -extended (configfs-tsm)', `${ATTEST} -extended -outform bin -out go-ext.bin`),
+  go('attest -extended -outform proto', `${ATTEST} -extended -outform proto -out go-ext.pb`),
+  go(
+    'attest -extended (/dev/sev-guest)',
+    `${ATTEST} -sev_guest_device_path=/dev/sev-guest -extended -outform bin -out go-dev.bin`,
+  ),
+  go('show', '$BIN/show -in go-ext.bin -outform textproto'),
+  go(
+    'check',
+    `cat kds/ask.pem kds/ark.pem > kds/chain.pem && ${CHECK} -in go-ext.bin -report_data $(cat nonce.hex)`,
+  ),
+  go('check -inform proto', `${CHECK} -in go-ext.pb -inform proto`),
+  go('check -check_crl', `${CHECK} -in go-ext.bin -check_crl=true`),
+  go('check, refusing another nonce', `! ${CHECK} -in go-ext.bin -report_data $(printf %0128d 0)`),
+  snphost('commit'),
+  onEpyc('show guests'),
+  onEpyc('show identifier'),
+  onEpyc('show tcb'),
+  onEpyc('show vcek-url'),
+  onEpyc('show version'),
+  onEpyc('config set 3 0 23 200 0'),
+  onEpyc('config reset'),
+  onEpyc('fetch vek pem snphost'),
+  onEpyc('fetch ca pem snphost'),
+  onEpyc('fetch crl snphost'),
+  onEpyc('ok'),
+  snphost('export pem blob.bin exported'),
+  snphost('import blob imported.bin'),
+  snphost('verify certs blob'),
+  step(
+    'sh',
+    'configfs-tsm: mkdir, inblob, outblob, auxblob, rmdir',
+    `mkdir ${ENTRY} && xxd -r -p nonce.hex > ${ENTRY}/inblob && cat ${ENTRY}/outblob > tsm.bin && cat ${ENTRY}/auxblob > tsm.aux && rmdir ${ENTRY}`,
+  ),
+  step('curl', 'kdsintf.amd.com cert_chain', 'curl -sSf https://kdsintf.amd.com/vcek/v1/Milan/cert_chain'),
+  step(
+    'python3',
+    'kdsintf.amd.com crl',
+    `python3 -c "import urllib.request as u; u.urlopen('https://kdsintf.amd.com/vcek/v1/Milan/crl').read()"`,
+  ),
+  // Last, for nothing brings the key back.
+  {
+    ...snpguest('key, message version 2', 'key lmv.key vcek --vmpl 1 --launch_mit_vector 0'),
+    refused: 'as on Linux 6.12: the driver passes 32 of the 40 bytes on and disables its VMPCK',
+  },
+];

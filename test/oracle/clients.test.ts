@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Programs of others, as they come from their registries, against softsnp: every subcommand that touches a
+ * device or the key service, as root and as an ordinary user. docs/interop.md is written from this run:
+ * UPDATE_DOCS=1 writes the table, otherwise it must be what is there.
+ */
+import { execFileSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AttestationReportV3 } from '../../src/abi/attestation-report.ts';
+import { ARK_GUID, ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { decodeTcb, formatTcb } from '../../src/abi/tcb-version.ts';
+import { decodeCertificateTable } from '../../src/certs/table.ts';
+import { controlRequest } from '../../src/service/control-client.ts';
+import { folderOf, identities, openFuse, Process, removeFolder, softsnp } from '../service/softsnp.ts';
+import { STEPS, type Step } from './client-steps.ts';
+import { root, tool } from './tools.ts';
+
+const CLIENTS = {
+  snpguest: tool('cargo/bin/snpguest', 'snpguest'),
+  snphost: tool('cargo/bin/snphost', 'snphost'),
+  attest: tool('go/attest', 'go-sev-guest attest'),
+  check: tool('go/check', 'go-sev-guest check'),
+  show: tool('go/show', 'go-sev-guest show'),
+};
+const missing = Object.entries(CLIENTS).filter(([, path]) => path === null);
+
+const isEpyc = /^model name\s*: AMD EPYC/m.test(readFileSync('/proc/cpuinfo', 'utf8'));
+
+const results = new Map<string, Map<Step, string>>();
+let bins: string;
+let restore: () => void;
+
+beforeAll(() => {
+  restore = openFuse();
+  // The cache may be in a home folder that others cannot enter.
+  bins = join(folderOf({ who: '', options: {}, obstacle: null }), 'bin');
+  mkdirSync(bins);
+  chmodSync(join(bins, '..'), 0o755);
+  for (const path of Object.values(CLIENTS)) {
+    if (path !== null) {
+      copyFileSync(path, join(bins, path.slice(path.lastIndexOf('/') + 1)));
+    }
+  }
+  execFileSync(process.execPath, [join(root, 'bin', 'softsnp.js'), '--version']);
+});
+
+afterAll(() => {
+  restore();
+  removeFolder(join(bins, '..'));
+});
+
+/** Each step's exit code, output and errors in files that are named by its number. */
+const runSteps = (): string =>
+  [
+    'mkdir -p blob kds snphost exported',
+    'head -c 64 /dev/urandom | xxd -p -c 64 > nonce.hex',
+    'cp state/blobs/guest.blob blob.bin',
+    ...STEPS.map(({ command }, i) => `( ${command} ) > ${i}.out 2> ${i}.err < /dev/null; echo $? > ${i}.rc`),
+    'exit 0',
+  ].join('\n');
+
+describe.each(identities)('real clients as $who', (identity) => {
+  let folder: string;
+  const file = (name: string): Buffer => readFileSync(join(folder, name));
+  const skip = missing.length > 0 || identity.obstacle !== null;
+
+  beforeAll(async () => {
+    if (skip) {
+      return;
+    }
+    folder = folderOf(identity);
+    const args = ['exec', '--state', join(folder, 'state'), '--kds-intercept', '--', 'sh', '-c', runSteps()];
+    const options = {
+      ...identity.options,
+      env: { PATH: process.env['PATH'], HOME: folder, BIN: bins, NO_COLOR: '1' },
+    };
+    const { code, stderr } = await softsnp(args, folder, options);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const row = new Map<Step, string>();
+    results.set(identity.who, row);
+    STEPS.forEach((step, i) => {
+      row.set(
+        step,
+        file(`${i}.rc`).toString().trim() === '0' ? 'ok' : `fails: ${firstLine(file(`${i}.err`).toString())}`,
+      );
+    });
+  });
+  afterAll(() => {
+    if (folder !== undefined) {
+      removeFolder(folder);
+    }
+  });
+
+  it.skipIf(skip).each(STEPS.map((step) => [`${step.client} ${step.subcommand}`, step] as const))(
+    '%s',
+    (_, step) => {
+      const result = results.get(identity.who)!.get(step);
+      if (step.refused !== null) {
+        expect(result).toMatch(/^fails/);
+      } else if (!step.epyc || isEpyc) {
+        expect(result).toBe('ok');
+      }
+    },
+  );
+
+  it.skipIf(skip)('got certificates equal to the blob', () => {
+    const blob = decodeCertificateTable(file('blob.bin'));
+    const der = (path: string) => new X509Certificate(file(path)).raw;
+    const inBlob = (guid: string) => Buffer.from(blob.find((entry) => entry.guid === guid)!.data);
+    expect(der('blob/vcek.pem').equals(inBlob(VCEK_GUID))).toBe(true);
+    expect(der('blob/ask.pem').equals(inBlob(ASK_GUID))).toBe(true);
+    expect(der('blob/ark.pem').equals(inBlob(ARK_GUID))).toBe(true);
+    const table = decodeCertificateTable(file('tsm.aux'));
+    expect(table).toEqual(blob);
+    expect(decodeCertificateTable(file('go-dev.bin').subarray(1184)).slice(0, 3)).toEqual(blob);
+  });
+
+  it.skipIf(skip)('got the same key from the key service as from the guest', () => {
+    const point = (path: string) =>
+      new X509Certificate(file(path)).publicKey.export({ type: 'spki', format: 'der' });
+    expect(point('kds/vcek.pem').equals(point('blob/vcek.pem'))).toBe(true);
+  });
+
+  it.skipIf(skip)('got reports with the data they asked for, which softsnp verify accepts', async () => {
+    const nonce = Buffer.from(file('nonce.hex').toString().trim(), 'hex');
+    const asked = { 'report.bin': file('request.bin'), 'go-plain.bin': nonce, 'tsm.bin': nonce };
+    for (const [name, data] of Object.entries(asked)) {
+      const report = Uint8Array.from(file(name));
+      expect(Buffer.from(AttestationReportV3.get(report, 'report_data')).equals(data)).toBe(true);
+      const trust = `softsnp:${join(folder, 'state')}`;
+      const args = ['verify', 'report', name, '--certs', 'blob', '--trust', trust, '--no-crl'];
+      expect(await softsnp(args, folder)).toMatchObject({ code: 0 });
+    }
+  });
+});
+
+describe.skipIf(missing.length > 0 || identities[0]!.obstacle !== null)('a commit by snphost', () => {
+  it('changes what the next report says, which VCEK signs it, and the certificates with it', async () => {
+    const identity = identities[0]!;
+    const folder = folderOf(identity);
+    const state = join(folder, 'state');
+    const running = new Process(['up', '--state', state, '--devices', join(folder, 'devices')], folder);
+    try {
+      await running.says('softsnp ready');
+      await controlRequest(join(state, 'control.sock'), 'PUT', '/v1/tcb', { tcb: '5,0,25,221' });
+      const script = `
+        $BIN/snpguest report before.bin request.bin --random && $BIN/snpguest certificates pem before
+        $BIN/snphost commit
+        $BIN/snpguest report after.bin request.bin --random && $BIN/snpguest certificates pem after
+        $BIN/snpguest verify attestation before before.bin && $BIN/snpguest verify attestation after after.bin
+        ! $BIN/snpguest verify attestation before after.bin`;
+      const env = { PATH: process.env['PATH'], HOME: folder, BIN: bins };
+      const args = ['exec', '--state', state, '--guest', 'guest', '--', 'sh', '-ec', script];
+      expect(await softsnp(args, folder, { env })).toMatchObject({ code: 0 });
+      const reported = ['before.bin', 'after.bin'].map((name) => {
+        const report = Uint8Array.from(readFileSync(join(folder, name)));
+        return formatTcb(decodeTcb(AttestationReportV3.get(report, 'reported_tcb'), 'Milan'), 'Milan');
+      });
+      expect(reported).toEqual(['4,0,24,219', '5,0,25,221']);
+    } finally {
+      running.child.kill('SIGTERM');
+      await running.ended;
+      removeFolder(folder);
+    }
+  });
+});
+
+const firstLine = (text: string): string => text.split('\n')[0]!.trim();
+
+const INTEROP = join(root, 'docs', 'interop.md');
+const [BEGIN, END] = ['<!-- clients: written by test/oracle/clients.test.ts -->', '<!-- clients: end -->'];
+
+function version(name: 'snpguest' | 'snphost'): string {
+  return execFileSync(join(bins, name), ['--version'], { encoding: 'utf8' }).trim();
+}
+
+function matrix(): string {
+  const columns = identities.map(({ who }) => who);
+  const cell = (step: Step, who: string): string =>
+    step.refused ?? (step.epyc ? 'on an EPYC alone: executes CPUID' : results.get(who)!.get(step)!);
+  const rows = STEPS.map((step) => {
+    const cells = columns.map((who) => cell(step, who));
+    return `| ${step.client} | ${step.subcommand} | ${cells.join(' | ')} |`;
+  });
+  return [
+    BEGIN,
+    '',
+    `${version('snpguest')}, ${version('snphost')}, go-sev-guest tools v0.15.0; one guest, key service intercepted.`,
+    '',
+    `| client | subcommand | ${columns.join(' | ')} |`,
+    `|---|---|${columns.map(() => '---|').join('')}`,
+    ...rows,
+    '',
+    END,
+  ].join('\n');
+}
+
+describe.skipIf(
+  missing.length > 0 || identities.length < 2 || identities.some(({ obstacle }) => obstacle !== null),
+)('docs/interop.md', () => {
+  it('has the table of this run', () => {
+    const text = readFileSync(INTEROP, 'utf8');
+    const [before, after] = [text.indexOf(BEGIN), text.indexOf(END) + END.length];
+    expect(before).toBeGreaterThan(0);
+    const fresh = text.slice(0, before) + matrix() + text.slice(after);
+    if (process.env['UPDATE_DOCS'] === '1') {
+      writeFileSync(INTEROP, fresh);
+    }
+    expect(readFileSync(INTEROP, 'utf8')).toBe(fresh);
+  });
+});
