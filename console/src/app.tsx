@@ -16,9 +16,10 @@ import {
   type TimeChoice,
   trustOf,
 } from './settings.tsx';
+import { Start } from './start.tsx';
 import { Verdict, Why } from './verdict.tsx';
 
-const DEFAULT_POLICY_TEXT = '{\n  "guest_policy": { "debug": "forbidden" }\n}\n';
+const DEFAULT_POLICY_TEXT = '{\n  "guest_policy": {\n    "debug": "forbidden"\n  }\n}\n';
 
 /** One cache for the page: an edited policy never makes a certificate be checked again. */
 const cache = new VerifyCache();
@@ -135,6 +136,7 @@ export function App() {
         </div>
         <main id="results" tabIndex={-1}>
           <Verdict outcome={outcome} blocked={blocked} />
+          {outcome.of === 'nothing' && <Start />}
           {outcome.of === 'report' && (
             <>
               <Why why={outcome.why} />

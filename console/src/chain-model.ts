@@ -11,8 +11,7 @@ import {
 } from '../../src/verify/index.ts';
 import { wantedKind } from '../../src/verify/report.ts';
 import { certificateLabel } from '../../src/verify/roles.ts';
-import { toneOfStep } from './checks.tsx';
-import type { Tone } from './icons.tsx';
+import { type Tone, toneOfStep } from './tones.ts';
 
 export interface Box {
   /** REPORT, VCEK, ASK ... */
@@ -141,7 +140,7 @@ function certificateBox(known: KnownCertificate | null, kind: string, findings: 
         ? [`serial 0x${certificate.serial.slice(0, 14)}`]
         : endorsement.hwId !== null
           ? [`chip ${shortHex(endorsement.hwId)}`]
-          : [(endorsement.cspId ?? 'no provider').slice(0, 23)]),
+          : [(endorsement.cspId ?? 'no provider').slice(0, 22)]),
       `until ${dayOf(certificate.notAfterMs)}`,
       ...(endorsement === null ? [`sha256 ${fingerprint.slice(0, 12)}…`] : []),
     ],
@@ -172,7 +171,7 @@ function anchorOf(root: KnownCertificate | null, findings: readonly Finding[]): 
     return { kind: 'none', title: 'No root', detail: 'nothing to trust' };
   }
   if (findings.some(({ code }) => code === 'ROOT_UNTRUSTED')) {
-    return { kind: 'untrusted', title: 'NOT TRUSTED', detail: 'no pin has this SHA-256' };
+    return { kind: 'untrusted', title: 'NOT TRUSTED', detail: 'matches no pin' };
   }
   return AMD_ROOTS.some(({ sha256 }) => sha256 === root.fingerprint)
     ? { kind: 'amd', title: 'AMD root', detail: 'pinned by SHA-256' }
@@ -195,9 +194,9 @@ function listBadge(findings: readonly Finding[], crl: VerifyResult['chain']['crl
   if (crl !== null) {
     return {
       tone: 'ok',
-      title: `CRL ${crl.number ?? ''}: not revoked`,
-      detail: `until ${dayOf(crl.nextUpdateMs)}`,
+      title: 'Not revoked',
+      detail: `CRL ${crl.number ?? ''}, to ${dayOf(crl.nextUpdateMs)}`,
     };
   }
-  return { tone: 'idle', title: 'CRL', detail: 'no root to check with' };
+  return { tone: 'idle', title: 'CRL', detail: 'no root to judge it' };
 }

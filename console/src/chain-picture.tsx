@@ -2,7 +2,7 @@
 /** A chain drawn: report, leaf, intermediate, root, what the root rests on, and the revocation list. */
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import type { Anchor, Box, Link, ListBadge, Picture } from './chain-model.ts';
-import { SIGNS, type Tone } from './icons.tsx';
+import { SIGNS, type Tone } from './tones.ts';
 
 interface Geometry {
   readonly isWide: boolean;
@@ -11,7 +11,7 @@ interface Geometry {
   readonly badge: { readonly w: number; readonly h: number };
 }
 
-const WIDE: Geometry = { isWide: true, box: { w: 178, h: 138 }, gap: 62, badge: { w: 178, h: 46 } };
+const WIDE: Geometry = { isWide: true, box: { w: 172, h: 138 }, gap: 80, badge: { w: 172, h: 46 } };
 const TALL: Geometry = { isWide: false, box: { w: 318, h: 128 }, gap: 46, badge: { w: 318, h: 46 } };
 
 /** Below this many pixels of room the chain is drawn downwards. */
@@ -115,7 +115,7 @@ function BoxPicture({
       <text class="box-kind" x="14" y="27">
         {kind}
       </text>
-      <Disc tone={tone} x={w - 20} y={21} />
+      {tone !== 'idle' && <Disc tone={tone} x={w - 20} y={21} />}
       <text class="box-name" x="14" y="46">
         {name}
       </text>
@@ -155,8 +155,12 @@ function LinkArrow({
         <>
           <path d={`M3 0 H${end - 6}`} />
           <path class="head" d={`M${end} 0 l-9 -5 v10 z`} />
-          <text x={gap / 2} y="-16" text-anchor="middle">
-            {link.says}
+          {/* Two lines: above the sign the first word, below it the rest. */}
+          <text x={gap / 2 - 3} y="-15" text-anchor="middle">
+            {link.says.slice(0, link.says.lastIndexOf(' '))}
+          </text>
+          <text x={gap / 2 - 3} y="22" text-anchor="middle">
+            {link.says.slice(link.says.lastIndexOf(' ') + 1)}
           </text>
           <Disc tone={link.tone} x={gap / 2 - 3} y={0} r={8} />
         </>
@@ -188,14 +192,14 @@ function AnchorPicture({
   const { w, h } = geometry.badge;
   return (
     <g class={`anchor anchor-${anchor.kind}`} transform={`translate(${at[0]} ${at[1]})`}>
-      <rect
-        class="ground"
-        width={w}
-        height={h}
-        rx="8"
-        {...(anchor.kind === 'test' ? { fill: hazard } : {})}
-      />
-      {anchor.kind === 'test' && <rect class="plate" x="7" y="7" width={w - 14} height={h - 14} rx="4" />}
+      {anchor.kind === 'test' ? (
+        <>
+          <rect width={w} height={h} rx="8" fill={hazard} />
+          <rect class="plate" x="7" y="7" width={w - 14} height={h - 14} rx="4" />
+        </>
+      ) : (
+        <rect class="ground" width={w} height={h} rx="8" />
+      )}
       <g transform={`translate(26 ${h / 2})`}>
         {anchor.kind === 'amd' ? (
           <Pin />
@@ -239,6 +243,7 @@ function ListPicture({
   at: readonly [number, number];
   geometry: Geometry;
 }) {
+  const { isWide } = geometry;
   const { w, h } = geometry.badge;
   return (
     <g class={`crl crl-${list.tone}`} transform={`translate(${at[0]} ${at[1]})`}>
@@ -252,7 +257,7 @@ function ListPicture({
         {list.title}
       </text>
       <text class="badge-detail" x="46" y={h / 2 + 12}>
-        {list.detail}
+        {fitted(list.detail, isWide ? 20 : 40)}
       </text>
     </g>
   );

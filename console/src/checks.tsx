@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Finding, StepResult, VerifyResult, VerifyStep } from '../../src/verify/index.ts';
-import { StatusIcon, type Tone } from './icons.tsx';
+import type { Finding, VerifyResult, VerifyStep } from '../../src/verify/index.ts';
+import { StatusIcon } from './icons.tsx';
+import { type Tone, toneOfStep } from './tones.ts';
 
-const QUESTIONS: Readonly<Record<VerifyStep, string>> = {
+export const QUESTIONS: Readonly<Record<VerifyStep, string>> = {
   decode: 'Are these the 1184 bytes of a known report version, and can the certificates be read?',
   product: 'Do report and certificate belong to one product line?',
   chain: 'Does a trusted root vouch for the intermediate, and that one for the leaf, at this time?',
@@ -16,13 +17,6 @@ const SEVERITY_TONES = { error: 'bad', warning: 'warn', info: 'idle' } as const 
   Finding['severity'],
   Tone
 >;
-
-export function toneOfStep({ ok, notRun, findings }: StepResult): Tone {
-  if (notRun !== null) {
-    return 'idle';
-  }
-  return !ok ? 'bad' : findings.some(({ severity }) => severity === 'warning') ? 'warn' : 'ok';
-}
 
 /** The seven checks with all they found. */
 export function Checks({ result, isPolicyReadable }: { result: VerifyResult; isPolicyReadable: boolean }) {

@@ -3,6 +3,7 @@
 import { decodeTcb, tcbComponents } from '../../src/abi/tcb-version.ts';
 import { isZero, toHex } from '../../src/lib/bytes.ts';
 import type { PolicyDocument, VerifyResult } from '../../src/verify/index.ts';
+import { Folding } from './folding.tsx';
 
 /** Demands that can be taken from the report at hand. */
 const DEMANDS: readonly {
@@ -47,8 +48,7 @@ export function PolicyPanel({
     onChange(`${JSON.stringify({ ...document, ...demand }, null, 2)}\n`);
   };
   return (
-    <section class="panel" aria-labelledby="policy-title">
-      <h2 id="policy-title">Policy</h2>
+    <Folding id="policy" title="Policy">
       <textarea
         id="policy"
         aria-labelledby="policy-title"
@@ -84,6 +84,6 @@ export function PolicyPanel({
           Reset
         </button>
       </fieldset>
-    </section>
+    </Folding>
   );
 }

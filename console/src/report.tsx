@@ -3,11 +3,11 @@
 import { useState } from 'preact/hooks';
 import { REPORT_SIGNED_SIZE, reportLayout } from '../../src/abi/attestation-report.ts';
 import { decodeTcb, tcbComponents } from '../../src/abi/tcb-version.ts';
-import { toHex } from '../../src/lib/bytes.ts';
+import { reversed, toHex } from '../../src/lib/bytes.ts';
 import type { Finding, VerifyResult } from '../../src/verify/index.ts';
 import type { Report } from '../../src/verify/report.ts';
 import { HexView } from './hex.tsx';
-import type { Tone } from './icons.tsx';
+import type { Tone } from './tones.ts';
 
 /** One field: its name, place, value, and what the verifier says about it. */
 export interface FieldRow {
@@ -24,6 +24,7 @@ export interface FieldRow {
 const TCB_FIELDS: readonly string[] = ['current_tcb', 'reported_tcb', 'committed_tcb', 'launch_tcb'];
 
 export function fieldRows(
+  bytes: Uint8Array,
   report: Report,
   { product, findings }: Pick<VerifyResult, 'product' | 'findings'>,
 ): FieldRow[] {
@@ -45,7 +46,7 @@ export function fieldRows(
         offset,
         size: codec.size,
         note,
-        value: valueText(name, value),
+        value: valueText(name, value) ?? wordText(bytes.subarray(offset, offset + codec.size)),
         parts,
         tone: toneOf(name, findings),
       };
@@ -61,7 +62,11 @@ const bitParts = (value: Readonly<Record<string, number>>, bits: Bits): FieldRow
     on: width === 1 ? value[name] === 1 : null,
   }));
 
-function valueText(name: string, value: unknown): string {
+/** A bit field as the one number it is. */
+const wordText = (bytes: Uint8Array): string => `0x${toHex(reversed(bytes)).replace(/^0+(?=.)/, '')}`;
+
+/** Null for bit fields. */
+function valueText(name: string, value: unknown): string | null {
   if (value instanceof Uint8Array) {
     return toHex(value);
   }
@@ -71,7 +76,7 @@ function valueText(name: string, value: unknown): string {
   if (typeof value === 'number') {
     return name.startsWith('cpuid_') ? `0x${value.toString(16).padStart(2, '0')}` : String(value);
   }
-  return '';
+  return null;
 }
 
 const SEVERITY_TONES = { error: 'bad', warning: 'warn' } as const;
@@ -91,7 +96,7 @@ function toneOf(name: string, findings: readonly Finding[]): Tone | null {
 export function ReportPanel({ bytes, result }: { bytes: Uint8Array; result: VerifyResult }) {
   const [showsBytes, setShowsBytes] = useState(false);
   const { report } = result;
-  const rows = report === null ? [] : fieldRows(report, result);
+  const rows = report === null ? [] : fieldRows(bytes, report, result);
   return (
     <section class="panel" aria-labelledby="report-title">
       <div class="panel-head">
@@ -132,10 +137,11 @@ function FieldTable({ rows }: { rows: readonly FieldRow[] }) {
             <td class="offset">{offsetText(offset)}</td>
             <th scope="row">
               <code>{name}</code>
+              {note !== null && <span class="note">{note}</span>}
               {offset >= REPORT_SIGNED_SIZE && <span class="tag">not signed</span>}
             </th>
             <td>
-              {value !== '' && <Value text={value} />}
+              <Value text={value} />
               {parts.length > 0 && (
                 <ul class="bits">
                   {parts.map((part) => (
@@ -145,7 +151,6 @@ function FieldTable({ rows }: { rows: readonly FieldRow[] }) {
                   ))}
                 </ul>
               )}
-              {note !== null && <p class="note">{note}</p>}
             </td>
           </tr>
         ))}

@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks';
 import { PRODUCT_LINES, type ProductLine } from '../../src/abi/product.ts';
 import { takeChosen } from './drop.tsx';
 import type { RootCandidate } from './evidence.ts';
+import { Folding } from './folding.tsx';
 import type { Settings } from './judge.ts';
 
 /** Null while what stands in the field is no time. */
@@ -39,8 +40,7 @@ export function SettingsPanel(props: {
   onRootFiles: (files: readonly File[]) => void;
 }) {
   return (
-    <section class="panel" aria-labelledby="settings-title">
-      <h2 id="settings-title">Verification</h2>
+    <Folding id="settings" title="Verification">
       <TimeField time={props.time} onTime={props.onTime} />
       <div class="pair">
         <label>
@@ -70,7 +70,7 @@ export function SettingsPanel(props: {
         </label>
       </div>
       <TrustField root={props.root} onRoot={props.onRoot} onRootFiles={props.onRootFiles} />
-    </section>
+    </Folding>
   );
 }
 

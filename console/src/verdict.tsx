@@ -3,7 +3,8 @@ import { useEffect } from 'preact/hooks';
 import { decodeTcb, formatTcb } from '../../src/abi/tcb-version.ts';
 import { type Explanation, exitCodeOf, type Finding, type VerifyResult } from '../../src/verify/index.ts';
 import type { Outcome } from './app.tsx';
-import { StatusIcon, type Tone } from './icons.tsx';
+import { StatusIcon } from './icons.tsx';
+import type { Tone } from './tones.ts';
 
 interface Headline {
   readonly tone: Tone | 'test';
