@@ -95,6 +95,9 @@ const ROUTES: Readonly<Record<string, Handler>> = {
   'DELETE /v1/guests/*': (control, _, name) => control.removeGuest(name),
 };
 
+/** Every request there is, as docs/reference/control-api.md lists them. */
+export const CONTROL_REQUESTS: readonly string[] = ['GET /v1/events', ...Object.keys(ROUTES)];
+
 async function serve(
   request: IncomingMessage,
   response: ServerResponse,

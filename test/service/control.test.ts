@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The control API over its socket. */
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FaultPlan } from '../../src/kds/index.ts';
 import { toHex } from '../../src/lib/bytes.ts';
+import { tryLock } from '../../src/os/ofd-lock.ts';
 import { controlEvents, controlRequest } from '../../src/service/control-client.ts';
-import { type ControlServer, startControlServer } from '../../src/service/control-server.ts';
+import {
+  CONTROL_REQUESTS,
+  type ControlServer,
+  startControlServer,
+} from '../../src/service/control-server.ts';
 import { HostControl } from '../../src/service/host-control.ts';
 import { askExtReport, guestSpec, judge, type ServiceHost, serviceHost } from './service-host.ts';
 
@@ -122,6 +127,14 @@ describe('the control socket', () => {
 });
 
 describe('the control API', () => {
+  it('is described, request by request', () => {
+    const page = readFileSync(new URL('../../docs/reference/control-api.md', import.meta.url), 'utf8');
+    const described = [...page.matchAll(/^\| `([A-Z]+ [^`?]+)` /gm)].map((match) =>
+      match[1]!.replace('NAME', '*'),
+    );
+    expect([...new Set(described)].sort()).toEqual([...CONTROL_REQUESTS].sort());
+  });
+
   it('tells the status of host and guests', async () => {
     const status = await ask('GET', '/v1/status');
     expect(status).toMatchObject({
@@ -222,8 +235,6 @@ describe('the control API', () => {
   });
 
   it('refuses a change while a blob stays locked', async () => {
-    const { tryLock } = await import('../../src/os/ofd-lock.ts');
-    const { closeSync, openSync } = await import('node:fs');
     const fd = openSync(host.service.guests.get('a')!.blobPath, 'r');
     tryLock(fd, 'read');
     expect(await refused('POST', '/v1/commit')).toMatch(/^BLOB_BUSY/);
