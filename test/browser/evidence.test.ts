@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the console takes a file for, and what its picture says; no browser needed. */
+import { describe, expect, it } from 'vitest';
+import { pictureOfReport } from '../../console/src/chain-model.ts';
+import { gather, rootsOf, takeFile, withItems } from '../../console/src/evidence.ts';
+import { readPolicy } from '../../console/src/judge.ts';
+import { ARK_GUID, ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { toPem } from '../../src/certs/pem.ts';
+import { encodeCertificateTable } from '../../src/certs/table.ts';
+import { toHex, utf8 } from '../../src/lib/bytes.ts';
+import { AT_MS, forge, judge } from '../verify/soft.ts';
+
+const milan = forge('Milan');
+const report = milan.report({ kind: 'VCEK' });
+const leaf = milan.leaf('VCEK');
+const [ask, ark] = milan.chain('VCEK') as [Uint8Array, Uint8Array];
+const table = encodeCertificateTable([
+  { guid: VCEK_GUID, data: leaf },
+  { guid: ASK_GUID, data: ask },
+  { guid: ARK_GUID, data: ark },
+]);
+const json = (fields: Record<string, Uint8Array>): Uint8Array =>
+  utf8(
+    JSON.stringify(
+      Object.fromEntries(
+        Object.entries(fields).map(([name, data]) => [name, Buffer.from(data).toString('base64')]),
+      ),
+    ),
+  );
+
+describe('a dropped file', () => {
+  it.each([
+    ['a report', 'x', report, 'report', 'version 3'],
+    ['a report in hexadecimal', 'x', utf8(toHex(report)), 'report', 'version 3, hexadecimal'],
+    [
+      'JSON of configfs-tsm',
+      'x',
+      json({ outblob: report, auxblob: table }),
+      'report',
+      'with certificate table',
+    ],
+    ['a certificate table', 'x', table, 'table', 'VCEK, ASK or ASVK, ARK'],
+    ['a certificate in DER', 'x', leaf, 'certificates', 'SEV-VCEK'],
+    ['certificates in PEM', 'x', utf8(toPem(ask) + toPem(ark)), 'certificates', 'SEV-Milan, ARK-Milan'],
+    ['a truncated report', 'x', report.subarray(0, 900), 'report', 'not 1184 bytes'],
+    [
+      'an error page named like a certificate',
+      'vcek.der',
+      utf8('429 Too Many Requests'),
+      'certificates',
+      'unreadable',
+    ],
+    ['an error page', 'x', utf8('<html>404</html>'), 'certificates', 'unreadable'],
+    ['a broken table', 'auxblob', table.subarray(0, 40), 'table', 'no table'],
+    ['a log', 'trace.jsonl', utf8('{"step":1}\n{"step":2}\n'), 'ignored', 'no evidence'],
+    ['nothing', 'x', new Uint8Array(0), 'ignored', 'no evidence'],
+  ] as const)('%s is taken for what it is', (_, name, bytes, kind, contents) => {
+    const item = takeFile(name, bytes);
+    expect(item.kind).toBe(kind);
+    expect(item.contents).toContain(contents);
+  });
+
+  it('can be taken for something else by whoever dropped it', () => {
+    expect(takeFile('x', leaf, 'crl').evidence).toEqual({ crls: [leaf] });
+    expect(takeFile('x', leaf, 'ignored').evidence).toEqual({});
+  });
+
+  it('takes the place of the report or table before it, and certificates gather', () => {
+    const other = report.with(0x50, 1);
+    const files = [report, table, leaf, other, leaf, ask].map((bytes, i) => takeFile(`${i % 4}`, bytes));
+    const items = withItems([], files);
+    const { certificates, ...rest } = gather(items);
+    expect(rest).toEqual({ report: other, table, crls: [] });
+    expect(certificates).toContain(ask);
+    expect(items.filter(({ kind }) => kind === 'report')).toHaveLength(1);
+  });
+});
+
+describe('a trusted root', () => {
+  it('is a self-issued certificate, and says of itself what it is', () => {
+    expect(rootsOf('ark.pem', utf8(toPem(ark)))).toMatchObject([
+      { subject: 'ARK-Milan', comment: 'softsnp TEST ROOT, NOT AMD' },
+    ]);
+    expect(rootsOf('chain.pem', utf8(toPem(leaf) + toPem(ask)))).toEqual([]);
+    expect(rootsOf('nothing', new Uint8Array(9))).toEqual([]);
+  });
+});
+
+describe('the picture of a chain', () => {
+  const evidence = { report, table };
+
+  it('marks a root that nobody trusts, and a test root that somebody does', () => {
+    expect(pictureOfReport(judge(evidence)).anchor.kind).toBe('untrusted');
+    const trusted = pictureOfReport(judge(evidence, { trust: [ark] }));
+    expect(trusted.anchor).toMatchObject({ kind: 'test', title: 'TEST ROOT', detail: 'NOT AMD' });
+    expect(trusted.boxes.map(({ kind, tone }) => [kind, tone])).toEqual([
+      ['REPORT', 'ok'],
+      ['VCEK', 'ok'],
+      ['ASK', 'ok'],
+      ['ARK', 'ok'],
+    ]);
+    expect(trusted.links.map(({ tone }) => tone)).toEqual(['ok', 'ok', 'ok']);
+  });
+
+  it('breaks where a signature is wrong or a certificate is missing', () => {
+    const forged = pictureOfReport(
+      judge({ report: report.with(0x90, report[0x90]! ^ 1), table }, { trust: [ark] }),
+    );
+    expect(forged.links.map(({ says }) => says)).toEqual(['NOT signed by', 'signed by', 'signed by']);
+    const bare = pictureOfReport(judge({ report, certificates: [leaf] }, { atMs: AT_MS }));
+    expect(bare.boxes.map(({ isMissing }) => isMissing)).toEqual([false, false, true, true]);
+    expect(bare.anchor.kind).toBe('none');
+  });
+});
+
+describe('the policy in the editor', () => {
+  it('is read as it stands, or says where it is wrong', () => {
+    expect(readPolicy('  ')).toHaveProperty('policy');
+    expect(readPolicy('{ "vmpl": 0 }')).toHaveProperty('policy.vmpl', [0]);
+    expect(readPolicy('{ "vmpl": ')).toHaveProperty('wrong', expect.stringContaining('Not JSON'));
+    expect(readPolicy('{ "guest_policy": { "debug": true } }')).toHaveProperty(
+      'wrong',
+      expect.stringContaining('policy.guest_policy.debug'),
+    );
+  });
+});
