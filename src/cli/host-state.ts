@@ -2,7 +2,7 @@
 /** Which host a verb works on: its state folder, its secrets, its clock and its randomness. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { ProductLine } from '../abi/product.ts';
 import { equalBytes } from '../lib/bytes.ts';
 import { type Clock, VirtualClock } from '../lib/clock.ts';
@@ -58,7 +58,7 @@ export function openHostState(selection: HostSelection): OpenHostState {
   const ephemeral = seed !== null && selection.stateDir === null;
   const path = ephemeral
     ? mkdtempSync(join(tmpdir(), 'softsnp-'))
-    : (selection.stateDir ?? defaultStateDir(selection.product ?? 'Milan'));
+    : resolve(selection.stateDir ?? defaultStateDir(selection.product ?? 'Milan'));
   const crypto = nodeCrypto({ deterministic: seed !== null });
   const random = seed === null ? systemRandom : seededRandom(seed);
   const directory = StateDirectory.open(path);
