@@ -52,6 +52,14 @@ export class BlobFile implements BlobSource {
     return { busy: true };
   }
 
+  /** Lets the kept descriptor go; a later request would open the file anew. */
+  close(): void {
+    if (this.#idle !== null) {
+      closeSync(this.#idle.fd);
+      this.#idle = null;
+    }
+  }
+
   #keep(file: OpenFile): void {
     if (this.#idle === null && unlock(file.fd)) {
       this.#idle = file;

@@ -288,13 +288,13 @@ export async function launchGuest(
     : refusal(answer.step, answer.errno, answer.fwStatus);
 }
 
-function describeGuest({ spec, guest, queue, measurement, blobPath, places, ended }: ServedGuest) {
+function describeGuest({ spec, guest, queue, measurement, blob, places, ended }: ServedGuest) {
   return {
     name: spec.name,
     key: spec.key,
     vcpus: guest.vcpuCount,
     measurement: toHex(measurement),
-    certs: blobPath,
+    certs: blob.name,
     places: pathsOf(places),
     requests: { served: queue.served, waiting: queue.waiting },
     ended,

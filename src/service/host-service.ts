@@ -23,8 +23,14 @@ import { sevGuestPlaces } from '../devices/sev-guest/files.ts';
 import type { EndorsementKind } from '../keys/index.ts';
 import { launchDigest } from '../launch/digest.ts';
 import { InputError, invariant } from '../lib/errors.ts';
-import { certificateBlob, type Guest, type Host, type HostState } from '../machine/index.ts';
-import { BlobFile, tryLockBlobs } from '../os/blob-file.ts';
+import {
+  certificateBlob,
+  type Guest,
+  type Host,
+  type HostState,
+  type LaunchAnswer,
+} from '../machine/index.ts';
+import { BlobFile, replaceBlob, tryLockBlobs } from '../os/blob-file.ts';
 import type { KvmRefusal } from '../vmm/kvm-fd.ts';
 import type { LaunchSettings } from '../vmm/launch-vm.ts';
 import type { RunEnd } from '../vmm/scheduler.ts';
@@ -63,7 +69,7 @@ export interface ServedGuest {
   readonly guest: Guest;
   readonly queue: GuestQueue;
   readonly measurement: Uint8Array;
-  readonly blobPath: string;
+  readonly blob: BlobFile;
   readonly faults: BlobFaults;
   /** What it shows inside: /dev/sev-guest and what goes with it. */
   readonly places: Places;
@@ -86,6 +92,8 @@ export class HostService {
   readonly hostPlaces: Places;
   readonly #options: HostServiceOptions;
   readonly #guests = new Map<string, ServedGuest>();
+  /** Names of guests that are not up yet. */
+  readonly #launching = new Set<string>();
 
   /**
    * Errors   STATE_UNWRITABLE
@@ -130,37 +138,46 @@ export class HostService {
     spec: GuestSpec,
   ): Promise<{ readonly ok: true; readonly served: ServedGuest } | KvmRefusal | BootFailure> {
     this.#checkName(spec.name);
-    const managed = join(this.#options.blobFolder, `${spec.name}.blob`);
-    const blobPath = spec.certs ?? managed;
-    if (spec.certs === null) {
-      const update = tryLockBlobs([blobPath]);
-      invariant(update !== null, 'nobody else knows the blob yet');
-      update.replace(blobPath, this.#blobFor(spec.key));
-      update.release();
-    }
+    const blob = new BlobFile(spec.certs ?? join(this.#options.blobFolder, `${spec.name}.blob`));
     const faults = new BlobFaults();
-    const blob: BlobSource = faults.around(new BlobFile(blobPath));
+    this.#launching.add(spec.name);
+    const booted = await this.#boot(spec, faults.around(blob)).finally(() => {
+      this.#launching.delete(spec.name);
+    });
+    if (!booted.ok) {
+      return booted;
+    }
+    const { guest } = booted;
+    const { sleep } = this.#options;
+    const queue = new GuestQueue({ guest, sleep, onEnd: (end) => this.#ended(spec.name, end) });
+    const served: ServedGuest = {
+      ...{ spec, guest, queue, blob, faults },
+      measurement: launchDigest(this.host.deps.crypto.sha384, spec.settings.plan),
+      places: guestPlaces(queue),
+      ended: null,
+    };
+    // No earlier than here: a change of the key while the guest booted would not have found its blob.
+    if (spec.certs === null) {
+      const written = replaceBlob(blob.name, () => this.#blobFor(spec.key));
+      invariant(written, 'nobody else knows the blob yet');
+    }
+    this.#guests.set(spec.name, served);
+    this.events.emit({ type: 'guest', guest: spec.name, what: 'added' });
+    return { ok: true, served };
+  }
+
+  async #boot(spec: GuestSpec, blob: BlobSource): Promise<LaunchAnswer | BootFailure> {
     const launched = this.host.launch({ ...spec.settings, name: spec.name, blob });
     if (!launched.ok) {
       return launched;
     }
     const { guest } = launched;
-    const { sleep } = this.#options;
-    const boot = await guest.runUntilAsync(() => guest.kernel.system !== null, sleep);
-    if (boot.kind !== 'done') {
-      this.host.remove(guest);
-      return { ok: false, step: 'boot', reason: whyEnded(boot) };
+    const end = await guest.runUntilAsync(() => guest.kernel.system !== null, this.#options.sleep);
+    if (end.kind === 'done') {
+      return launched;
     }
-    const queue = new GuestQueue({ guest, sleep, onEnd: (end) => this.#ended(spec.name, end) });
-    const served: ServedGuest = {
-      ...{ spec, guest, queue, blobPath, faults },
-      measurement: launchDigest(this.host.deps.crypto.sha384, spec.settings.plan),
-      places: guestPlaces(queue),
-      ended: null,
-    };
-    this.#guests.set(spec.name, served);
-    this.events.emit({ type: 'guest', guest: spec.name, what: 'added' });
-    return { ok: true, served };
+    this.host.remove(guest);
+    return { ok: false, step: 'boot', reason: whyEnded(end) };
   }
 
   /** Ends a guest; whoever still waits for it gets EIO. False when there is none of that name. */
@@ -171,8 +188,9 @@ export class HostService {
     }
     this.#guests.delete(name);
     this.host.remove(served.guest);
+    served.blob.close();
     if (served.spec.certs === null) {
-      rmSync(served.blobPath, { force: true });
+      rmSync(served.blob.name, { force: true });
     }
     this.events.emit({ type: 'guest', guest: name, what: 'removed' });
     return true;
@@ -213,7 +231,7 @@ export class HostService {
     const { clock } = this.host.deps;
     const deadline = clock.monotonicMs() + LOCK_TIMEOUT_MS;
     for (;;) {
-      const update = tryLockBlobs(this.#kept().map(({ blobPath }) => blobPath));
+      const update = tryLockBlobs(this.#kept().map(({ blob }) => blob.name));
       if (update !== null || clock.monotonicMs() >= deadline) {
         return update;
       }
@@ -228,11 +246,11 @@ export class HostService {
 
   #rewrite(replace: (path: string, bytes: Uint8Array) => void): void {
     const made = new Map<EndorsementKind, Uint8Array>();
-    for (const { spec, blobPath } of this.#kept()) {
+    for (const { spec, blob } of this.#kept()) {
       const kind = this.#kindFor(spec.key);
-      const blob = made.get(kind) ?? this.#blobFor(spec.key);
-      made.set(kind, blob);
-      replace(blobPath, blob);
+      const bytes = made.get(kind) ?? this.#blobFor(spec.key);
+      made.set(kind, bytes);
+      replace(blob.name, bytes);
     }
   }
 
@@ -252,7 +270,7 @@ export class HostService {
   #checkName(name: string): void {
     const problem = !NAME.test(name)
       ? 'letters, digits, dot, hyphen and underscore make a name, at most 63 of them'
-      : this.#guests.has(name)
+      : this.#guests.has(name) || this.#launching.has(name)
         ? 'a guest of this name is running'
         : null;
     if (problem !== null) {

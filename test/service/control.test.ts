@@ -235,7 +235,7 @@ describe('the control API', () => {
   });
 
   it('refuses a change while a blob stays locked', async () => {
-    const fd = openSync(host.service.guests.get('a')!.blobPath, 'r');
+    const fd = openSync(host.service.guests.get('a')!.blob.name, 'r');
     tryLock(fd, 'read');
     expect(await refused('POST', '/v1/commit')).toMatch(/^BLOB_BUSY/);
     closeSync(fd);

@@ -48,7 +48,7 @@ describe('a running host', () => {
     for (const guest of guests) {
       expect(judge(await askExtReport(guest))?.key).toBe('VCEK');
     }
-    expect(statSync(guests[0]!.blobPath).mode & 0o777).toBe(0o600);
+    expect(statSync(guests[0]!.blob.name).mode & 0o777).toBe(0o600);
   });
 
   it('rewrites the blobs when SNP_CONFIG lowers REPORTED_TCB, and saves the state', async () => {
@@ -74,7 +74,7 @@ describe('a running host', () => {
     await loadVlek();
     expect(judge(await askExtReport(vcek, 1))?.key).toBe('VCEK');
     expect(judge(await askExtReport(vlek, 2))?.key).toBe('VLEK');
-    expect(readFileSync(vcek.blobPath).equals(readFileSync(vlek.blobPath))).toBe(false);
+    expect(readFileSync(vcek.blob.name).equals(readFileSync(vlek.blob.name))).toBe(false);
   });
 
   it('never pairs a report with certificates of another key, however changes and requests meet', async () => {
@@ -104,11 +104,11 @@ describe('a running host', () => {
   it('changes nothing while somebody keeps a blob locked', async () => {
     begin();
     const guest = await host.add('a');
-    const before = readFileSync(guest.blobPath);
-    const unlock = lockBlob(guest.blobPath, 'read');
+    const before = readFileSync(guest.blob.name);
+    const unlock = lockBlob(guest.blob.name, 'read');
     expect(await configure(OLDER)).toBeNull();
     expect(host.saved).toEqual([]);
-    expect(readFileSync(guest.blobPath).equals(before)).toBe(true);
+    expect(readFileSync(guest.blob.name).equals(before)).toBe(true);
     unlock();
     expect(await configure(OLDER)).toEqual({ ok: true });
   });
@@ -116,7 +116,7 @@ describe('a running host', () => {
   it('lets a guest wait while its blob is being changed by somebody else', async () => {
     begin();
     const guest = await host.add('a');
-    const unlock = lockBlob(guest.blobPath, 'write');
+    const unlock = lockBlob(guest.blob.name, 'write');
     const answer = askExtReport(guest);
     await turn();
     unlock();
@@ -133,6 +133,29 @@ describe('a running host', () => {
     expect(readFileSync(path).equals(Buffer.alloc(24))).toBe(true);
     host.service.removeGuest('a');
     expect(readFileSync(path).length).toBe(24);
+  });
+
+  it('gives a guest that boots while the key changes the certificates of the new one', async () => {
+    begin();
+    const adding = host.add('a');
+    await expect(host.add('a')).rejects.toThrow(/name/);
+    await configure(OLDER);
+    expect(judge(await askExtReport(await adding))?.tcb).toBe(encodeTcb(OLDER, 'Milan'));
+  });
+
+  it('keeps nothing of a guest that could not be launched, or was removed', async () => {
+    begin();
+    const spec = guestSpec('a');
+    const refused = await host.service.addGuest({ ...spec, settings: { ...spec.settings, policy: 0n } });
+    expect(refused).toMatchObject({ ok: false, step: expect.stringContaining('LAUNCH_START') });
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    const before = open();
+    for (let i = 0; i < 3; i++) {
+      await askExtReport(await host.add('a'));
+      host.service.removeGuest('a');
+    }
+    expect(open()).toBe(before);
+    expect(readdirSync(join(host.folder, 'blobs'))).toEqual([]);
   });
 
   it('removes a guest with its blob and answers EIO to those that wait for it', async () => {
@@ -191,7 +214,7 @@ describe('/dev/sev of a running host', () => {
   it('answers EBUSY to SNP_COMMIT while a blob stays locked, and other commands at once', async () => {
     begin();
     const guest = await host.add('a');
-    const unlock = lockBlob(guest.blobPath, 'read');
+    const unlock = lockBlob(guest.blob.name, 'read');
     const handle = await open();
     expect(await handle.ioctl!(request(commit))).toEqual({ result: -Errno.EBUSY });
     const status = SevIssueCmd.encode({ cmd: SevUserCmd.SNP_PLATFORM_STATUS, data: 0n });
