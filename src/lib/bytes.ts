@@ -62,15 +62,43 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 export function isZero(bytes: Uint8Array): boolean {
-  return bytes.every((byte) => byte === 0);
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes[i] !== 0) {
+      return false;
+    }
+  }
+  return true;
 }
 
 export function reversed(bytes: Uint8Array): Uint8Array {
-  return Uint8Array.from(bytes).reverse();
+  const out = new Uint8Array(bytes.length);
+  for (let i = 0; i < bytes.length; i++) {
+    out[i] = bytes[bytes.length - 1 - i]!;
+  }
+  return out;
 }
 
 export function utf8(text: string): Uint8Array {
   return new TextEncoder().encode(text);
+}
+
+/** Copies part of one byte string into another; short parts without the view a `set` would need. */
+export function copyBytes(
+  out: Uint8Array,
+  start: number,
+  from: Uint8Array,
+  at: number,
+  length: number,
+): void {
+  if (at === 0 && length === from.length) {
+    out.set(from, start);
+  } else if (length > 64) {
+    out.set(from.subarray(at, at + length), start);
+  } else {
+    for (let i = 0; i < length; i++) {
+      out[start + i] = from[at + i]!;
+    }
+  }
 }
 
 export function readU16(bytes: Uint8Array, at: number): number {
@@ -81,8 +109,13 @@ export function readU32(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 
+// 64-bit fields pass through these eight bytes: arithmetic on bigints would make several for each field.
+const QUAD = new DataView(new ArrayBuffer(8));
+
 export function readU64(bytes: Uint8Array, at: number): bigint {
-  return BigInt(readU32(bytes, at)) | (BigInt(readU32(bytes, at + 4)) << 32n);
+  QUAD.setUint32(0, readU32(bytes, at), true);
+  QUAD.setUint32(4, readU32(bytes, at + 4), true);
+  return QUAD.getBigUint64(0, true);
 }
 
 export function writeU16(bytes: Uint8Array, at: number, value: number): void {
@@ -98,6 +131,7 @@ export function writeU32(bytes: Uint8Array, at: number, value: number): void {
 }
 
 export function writeU64(bytes: Uint8Array, at: number, value: bigint): void {
-  writeU32(bytes, at, Number(value & 0xffffffffn));
-  writeU32(bytes, at + 4, Number((value >> 32n) & 0xffffffffn));
+  QUAD.setBigUint64(0, value, true);
+  writeU32(bytes, at, QUAD.getUint32(0, true));
+  writeU32(bytes, at + 4, QUAD.getUint32(4, true));
 }

@@ -75,14 +75,14 @@ class BoundedMap<V> {
 export class VerifyCache {
   readonly #certificates: BoundedMap<KnownCertificate | Malformed>;
   readonly #lists: BoundedMap<KnownRevocationList | Malformed>;
-  readonly #signatures: BoundedMap<boolean>;
+  /** By what is signed, then by the issuer; gone with the certificates. */
+  readonly #signatures = new WeakMap<object, WeakMap<KnownCertificate, boolean>>();
   readonly #points: BoundedMap<Uint8Array>;
 
   /** @param capacity certificates kept; a certificate takes some 10 kB with its key */
   constructor(capacity = 1024) {
     this.#certificates = new BoundedMap(capacity);
     this.#lists = new BoundedMap(Math.max(1, capacity >> 4));
-    this.#signatures = new BoundedMap(2 * capacity);
     this.#points = new BoundedMap(capacity);
   }
 
@@ -150,11 +150,15 @@ export class VerifyCache {
     if (key.kind !== 'rsa' || key.bits !== 4096 || !document.signatureAlgorithm.isAmdPss) {
       return false;
     }
-    const name = `${signed.fingerprint} ${issuer.fingerprint}`;
-    let verdict = this.#signatures.get(name);
+    let byIssuer = this.#signatures.get(signed);
+    if (byIssuer === undefined) {
+      byIssuer = new WeakMap();
+      this.#signatures.set(signed, byIssuer);
+    }
+    let verdict = byIssuer.get(issuer);
     if (verdict === undefined) {
       verdict = yield* verifyRsaPss(issuer.certificate.spki, document.tbs, document.signature);
-      this.#signatures.set(name, verdict);
+      byIssuer.set(issuer, verdict);
     }
     return verdict;
   }
