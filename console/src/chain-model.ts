@@ -53,6 +53,11 @@ export interface Picture {
 }
 
 export const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+
+/** A text cut to the room there is for it. */
+export const fitted = (text: string, length: number): string =>
+  text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+
 const shortHex = (bytes: Uint8Array): string => `${toHex(bytes.subarray(0, 6))}…`;
 
 type Chain = Pick<ChainVerdict, 'leaf' | 'intermediate' | 'root'>;
@@ -80,7 +85,7 @@ export function pictureOfReport(result: VerifyResult): Picture {
   };
   const signature = steps.find(({ name }) => name === 'signature')!;
   const tone = toneOfStep(signature);
-  const rest = pictureOfChain(chain, findings, report === null ? null : wantedKind(report));
+  const rest = pictureOfChain(chain, findings, (report === null ? null : wantedKind(report)) ?? 'VCEK');
   return {
     ...rest,
     boxes: [box, ...rest.boxes],
@@ -96,17 +101,23 @@ export function pictureOfReport(result: VerifyResult): Picture {
 export function pictureOfChain(
   chain: Chain,
   findings: readonly Finding[],
+  /** Null where there is no report, hence no kind to want. */
   wanted: 'VCEK' | 'VLEK' | null,
 ): Picture {
   const { leaf, intermediate, root } = chain;
-  const kind = leaf?.role?.kind ?? wanted ?? 'VCEK';
+  const isLeafless = leaf === null && wanted === null;
+  const kind = leaf?.role?.kind ?? wanted ?? (intermediate?.role?.kind === 'ASVK' ? 'VLEK' : 'VCEK');
   return {
     boxes: [
-      certificateBox(leaf, kind, findings),
+      // Without a report nobody misses a leaf.
+      ...(isLeafless ? [] : [certificateBox(leaf, kind, findings)]),
       certificateBox(intermediate, kind === 'VLEK' ? 'ASVK' : 'ASK', findings),
       certificateBox(root, 'ARK', findings),
     ],
-    links: [signedBy(leaf, intermediate, findings), signedBy(intermediate, root, findings)],
+    links: [
+      ...(isLeafless ? [] : [signedBy(leaf, intermediate, findings)]),
+      signedBy(intermediate, root, findings),
+    ],
     anchor: anchorOf(root, findings),
     list: listBadge(findings, null),
   };
@@ -140,7 +151,7 @@ function certificateBox(known: KnownCertificate | null, kind: string, findings: 
         ? [`serial 0x${certificate.serial.slice(0, 14)}`]
         : endorsement.hwId !== null
           ? [`chip ${shortHex(endorsement.hwId)}`]
-          : [(endorsement.cspId ?? 'no provider').slice(0, 22)]),
+          : [fitted(endorsement.cspId ?? 'no provider', 22)]),
       `until ${dayOf(certificate.notAfterMs)}`,
       ...(endorsement === null ? [`sha256 ${fingerprint.slice(0, 12)}…`] : []),
     ],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A chain drawn: report, leaf, intermediate, root, what the root rests on, and the revocation list. */
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import type { Anchor, Box, Link, ListBadge, Picture } from './chain-model.ts';
+import { type Anchor, type Box, fitted, type Link, type ListBadge, type Picture } from './chain-model.ts';
 import { SIGNS, type Tone } from './tones.ts';
 
 interface Geometry {
@@ -134,9 +134,6 @@ function BoxPicture({
   );
 }
 
-const fitted = (text: string, length: number): string =>
-  text.length <= length ? text : `${text.slice(0, length - 1)}…`;
-
 function LinkArrow({
   link,
   from,
@@ -195,7 +192,7 @@ function AnchorPicture({
       {anchor.kind === 'test' ? (
         <>
           <rect width={w} height={h} rx="8" fill={hazard} />
-          <rect class="plate" x="7" y="7" width={w - 14} height={h - 14} rx="4" />
+          <rect class="plate" x="7" y="5" width={w - 14} height={h - 10} rx="4" />
         </>
       ) : (
         <rect class="ground" width={w} height={h} rx="8" />

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the console takes a file for, and what its picture says; no browser needed. */
 import { describe, expect, it } from 'vitest';
-import { pictureOfReport } from '../../console/src/chain-model.ts';
+import { pictureOfChain, pictureOfReport } from '../../console/src/chain-model.ts';
 import { gather, rootsOf, takeFile, withItems } from '../../console/src/evidence.ts';
 import { readPolicy } from '../../console/src/judge.ts';
 import { ARK_GUID, ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
@@ -110,6 +110,8 @@ describe('the picture of a chain', () => {
     const bare = pictureOfReport(judge({ report, certificates: [leaf] }, { atMs: AT_MS }));
     expect(bare.boxes.map(({ isMissing }) => isMissing)).toEqual([false, false, true, true]);
     expect(bare.anchor.kind).toBe('none');
+    const authorities = pictureOfChain({ leaf: null, intermediate: null, root: null }, [], null);
+    expect(authorities.boxes.map(({ kind }) => kind)).toEqual(['ASK', 'ARK']);
   });
 });
 
