@@ -37,6 +37,10 @@ export async function ensureConsoleBuilt() {
   if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) {
     return dist;
   }
+  if (!existsSync(join(root, 'node_modules', 'vite'))) {
+    process.stderr.write('softsnp: run `npm ci` in the clone first: the console page is built with vite\n');
+    process.exit(3);
+  }
   const { build } = await import('vite');
   // Built aside and moved into place: a page being served never loses a file half way through a build.
   const fresh = `${dist}.${process.pid}`;
@@ -47,7 +51,15 @@ export async function ensureConsoleBuilt() {
   });
   writeFileSync(join(fresh, '.stamp'), stamp);
   rmSync(dist, { recursive: true, force: true });
-  renameSync(fresh, dist);
+  try {
+    renameSync(fresh, dist);
+  } catch (error) {
+    // Another softsnp has just put the same build there.
+    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') {
+      throw error;
+    }
+    rmSync(fresh, { recursive: true, force: true });
+  }
   return dist;
 }
 
