@@ -7,8 +7,14 @@
 import type { Gpa, Vmpl } from '../lib/addresses.ts';
 
 export type GuestOp =
-  /** Memory read; `encrypted` is the C-bit of the mapping. Answer: the bytes. */
-  | { readonly op: 'read'; readonly gpa: Gpa; readonly length: number; readonly encrypted: boolean }
+  /** Memory read; `encrypted` is the C-bit of the mapping. Answer: the bytes, in `into` where it has `length`. */
+  | {
+      readonly op: 'read';
+      readonly gpa: Gpa;
+      readonly length: number;
+      readonly encrypted: boolean;
+      readonly into?: Uint8Array;
+    }
   /** Memory write through a mapping with or without the C-bit. Answer: undefined. */
   | { readonly op: 'write'; readonly gpa: Gpa; readonly data: Uint8Array; readonly encrypted: boolean }
   /** Answer: the 64-bit value. */

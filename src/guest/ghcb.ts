@@ -159,7 +159,7 @@ export class GhcbPage {
     writeU32(this.image, GHCB_USAGE_OFFSET, GHCB_DEFAULT_USAGE);
     this.#write = { op: 'write', gpa, data: this.image, encrypted: false };
     this.#wrmsr = { op: 'wrmsr', msr: Msr.MSR_AMD64_SEV_ES_GHCB, value: gpa };
-    this.#read = this.#readUpTo(SAVE_AREA_END);
+    this.#read = { ...this.#readUpTo(SAVE_AREA_END), into: new Uint8Array(SAVE_AREA_END - ANSWER_FROM) };
   }
 
   /** Starts a request: no field is valid. */
@@ -220,7 +220,7 @@ export class GhcbPage {
     this.put('sw_exit_info_2', info2);
   }
 
-  #readUpTo(end: number): GuestOp {
+  #readUpTo(end: number): Extract<GuestOp, { op: 'read' }> {
     const from = (this.gpa + BigInt(ANSWER_FROM)) as Gpa;
     return { op: 'read', gpa: from, length: end - ANSWER_FROM, encrypted: false };
   }

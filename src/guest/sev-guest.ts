@@ -29,6 +29,7 @@ import {
   SnpMsg,
   VMPCK_SIZE,
 } from '../abi/guest-message.ts';
+import type { GuestOp } from '../abi/guest-ops.ts';
 import { SECRETS_SEQNO_OFFSET, SECRETS_VMPCK_OFFSET } from '../abi/secrets-page.ts';
 import { sevRetName } from '../abi/sev-status.ts';
 import { type Gpa, gpa, PAGE_SIZE } from '../lib/addresses.ts';
@@ -36,7 +37,7 @@ import { isZero, readU16, readU32, readU64, writeU16, writeU32, writeU64 } from 
 import type { Clock } from '../lib/clock.ts';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import type { Tracer } from '../lib/trace.ts';
-import { type Guest, readPrivate, readShared, sleepMs, writePrivate, writeShared } from './cpu.ts';
+import { type Guest, readPrivate, readShared, sleepMs, writePrivate } from './cpu.ts';
 import { EsResult, type GhcbPage } from './ghcb.ts';
 
 /** One ioctl as the front end read it from the caller. All of it is the caller's to choose. */
@@ -106,7 +107,11 @@ const MSG_TYPE = GuestMessageHeader.offsetOf('msg_type');
 const MSG_VERSION = GuestMessageHeader.offsetOf('msg_version');
 const MSG_SIZE = GuestMessageHeader.offsetOf('msg_size');
 
-const ZERO_PAGES = new Uint8Array(SEV_FW_BLOB_MAX_SIZE);
+/** 0 to SEV_FW_BLOB_MAX_SIZE bytes of zeros, by pages. */
+const ZERO_PAGES: readonly Uint8Array[] = Array.from(
+  { length: SEV_FW_BLOB_MAX_SIZE / PAGE_SIZE + 1 },
+  (_, npages) => new Uint8Array(npages * PAGE_SIZE),
+);
 const ZERO_KEY = new Uint8Array(VMPCK_SIZE);
 
 /** One guest message and how it is to travel. */
@@ -139,10 +144,15 @@ interface Exchange {
 /** One guest's driver. Its requests run one after another: the guest kernel's job queue is its mutex. */
 export class SevGuest {
   readonly #options: SevGuestOptions;
-  readonly #seqnoGpa: Gpa;
   /** The request page; what no request changes in the header is filled in once. */
   readonly #message = new Uint8Array(PAGE_SIZE);
   readonly #seqno = new Uint8Array(4);
+  // What every request yields, made once and without helpers between.
+  readonly #readSeqno: GuestOp;
+  readonly #writeSeqno: GuestOp;
+  readonly #clearResponse: GuestOp;
+  readonly #writeRequest: GuestOp;
+  readonly #readResponse: GuestOp;
   /** Null: empty or disabled. */
   #vmpck: Uint8Array | null;
   #exitinfo2 = 0n;
@@ -153,7 +163,16 @@ export class SevGuest {
   private constructor(options: SevGuestOptions, vmpck: Uint8Array) {
     this.#options = options;
     this.#vmpck = vmpck;
-    this.#seqnoGpa = gpa(options.secretsGpa + BigInt(SECRETS_SEQNO_OFFSET + 4 * options.vmpckId));
+    const { request, response } = options;
+    const seqno = gpa(options.secretsGpa + BigInt(SECRETS_SEQNO_OFFSET + 4 * options.vmpckId));
+    this.#readSeqno = { op: 'read', gpa: seqno, length: 4, encrypted: true, into: this.#seqno };
+    this.#writeSeqno = { op: 'write', gpa: seqno, data: this.#seqno, encrypted: true };
+    this.#clearResponse = { op: 'write', gpa: response, data: ZERO_PAGES[1]!, encrypted: false };
+    this.#writeRequest = { op: 'write', gpa: request, data: this.#message, encrypted: false };
+    this.#readResponse = {
+      ...{ op: 'read', gpa: response, length: PAGE_SIZE, encrypted: false },
+      into: new Uint8Array(PAGE_SIZE),
+    };
     const header = GuestMessageHeader.encode({
       algo: SNP_AEAD_AES_256_GCM,
       hdr_version: GUEST_MESSAGE_HDR_VERSION,
@@ -267,7 +286,12 @@ export class SevGuest {
     } else if (call.inKernel !== true && certsAddress + BigInt(certsLen) > TASK_SIZE_MAX) {
       return { ret: -Errno.EFAULT };
     } else {
-      yield* writeShared(this.#options.certs, ZERO_PAGES.subarray(0, certsLen));
+      yield {
+        op: 'write',
+        gpa: this.#options.certs,
+        data: ZERO_PAGES[certsLen / PAGE_SIZE]!,
+        encrypted: false,
+      };
     }
     const answer = yield* this.#sendGuestRequest({
       msgType: SnpMsg.SNP_MSG_REPORT_REQ,
@@ -291,16 +315,16 @@ export class SevGuest {
   }
 
   *#sendGuestRequest(request: Request): Guest<Answer> {
-    const stored = readU32(yield* readPrivate(this.#seqnoGpa, 4), 0);
+    const stored = readU32((yield this.#readSeqno) as Uint8Array, 0);
     const seqno = stored + 1;
     // The counter has 32 bits in the secrets page; the last value is never used.
     if (seqno >= 0xffff_ffff) {
       this.#options.onLog?.('sev-guest: request message sequence counter overflow');
       return { ret: -Errno.EIO };
     }
-    yield* writeShared(this.#options.response, ZERO_PAGES.subarray(0, PAGE_SIZE));
+    yield this.#clearResponse;
     this.#seal(request, seqno);
-    yield* writeShared(this.#options.request, this.#message);
+    yield this.#writeRequest;
 
     const ret = yield* this.#handleGuestRequest(request, seqno);
     if (ret !== 0) {
@@ -348,7 +372,7 @@ export class SevGuest {
       yield* this.#sleepUntil(clock.monotonicMs() + SNP_REQ_RETRY_DELAY_MS + JIFFY_MS);
     }
     writeU32(this.#seqno, 0, seqno + 1);
-    yield* writePrivate(this.#seqnoGpa, this.#seqno);
+    yield this.#writeSeqno;
     if (refusedForLength) {
       this.#exitinfo2 = EXITINFO2_INVALID_LEN;
       return ret === 0 ? -Errno.EIO : ret;
@@ -409,7 +433,7 @@ export class SevGuest {
 
   /** The response payload, zero-padded to the size the caller gets; null when anything about it is wrong. */
   *#open({ msgType, msgVersion, responseSize }: Request, seqno: number): Guest<Uint8Array | null> {
-    const message = yield* readShared(this.#options.response, PAGE_SIZE);
+    const message = (yield this.#readResponse) as Uint8Array;
     const answered = readU64(message, MSG_SEQNO);
     const size = readU16(message, MSG_SIZE);
     const fits =

@@ -25,23 +25,35 @@ export class Hardware {
     return this.memory.read(at, length, HOST);
   }
 
-  /** The same into memory of the caller's. */
-  hostReadInto(out: Uint8Array, start: number, at: Spa, length: number): void {
-    this.memory.readInto(out, start, at, length, HOST);
+  /** The same into memory of the caller's, where all of it lies in one page. */
+  hostReadPage(out: Uint8Array, start: number, pfn: Pfn, offset: number, length: number): void {
+    this.memory.readPage(out, start, pfn, offset, length, HOST);
   }
 
   /** Host write: stops at the first page that is assigned, as a copy loop would; null when all is written. */
   hostWrite(at: Spa, data: Uint8Array): RmpFault | null {
+    let pfn = Math.floor(Number(at) / PAGE_SIZE);
+    let offset = Number(at) % PAGE_SIZE;
     let done = 0;
     while (done < data.length) {
-      const here = (at + BigInt(done)) as Spa;
-      const take = Math.min(data.length - done, PAGE_SIZE - Number(here & 0xfffn));
-      if (this.rmp.isAssigned(Number(here >> 12n) as Pfn)) {
-        return FAULT_RMP;
+      const take = Math.min(data.length - done, PAGE_SIZE - offset);
+      const fault = this.hostWritePage(pfn as Pfn, offset, data, done, take);
+      if (fault !== null) {
+        return fault;
       }
-      this.memory.write(here, data.subarray(done, done + take), HOST);
       done += take;
+      pfn += 1;
+      offset = 0;
     }
+    return null;
+  }
+
+  /** The same for `length` bytes of `data` from `from` on that go into one page. */
+  hostWritePage(pfn: Pfn, offset: number, data: Uint8Array, from: number, length: number): RmpFault | null {
+    if (this.rmp.isAssigned(pfn)) {
+      return FAULT_RMP;
+    }
+    this.memory.writePage(pfn, offset, data, from, length, HOST);
     return null;
   }
 

@@ -8,6 +8,7 @@
  * Differs  a key slot nobody loaded passes data through in clear (docs/limitations.md#memory-encryption)
  */
 import { type Asid, PAGE_SIZE, type Pfn, type Spa } from '../lib/addresses.ts';
+import { copyBytes } from '../lib/bytes.ts';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import { invariant } from '../lib/errors.ts';
 
@@ -63,41 +64,44 @@ export class PhysicalMemory {
   /** The same into memory of the caller's, from `start` on. */
   readInto(out: Uint8Array, start: number, at: Spa, length: number, asid: Asid): void {
     invariant(this.contains(at, length), 'read outside physical memory');
-    const key = this.#keys[asid]!;
-    let pfn = Number(at >> 12n);
-    let offset = Number(at & 0xfffn);
+    let pfn = Math.floor(Number(at) / PAGE_SIZE);
+    let offset = Number(at) % PAGE_SIZE;
     let done = 0;
     while (done < length) {
       const take = Math.min(length - done, PAGE_SIZE - offset);
-      const view = this.#view(pfn, key);
-      if (view === ZEROS) {
-        out.fill(0, start + done, start + done + take);
-      } else {
-        out.set(
-          offset === 0 && take === PAGE_SIZE ? view : view.subarray(offset, offset + take),
-          start + done,
-        );
-      }
+      this.readPage(out, start + done, pfn as Pfn, offset, take, asid);
       done += take;
       pfn += 1;
       offset = 0;
     }
   }
 
+  /** The same where all of it lies in one page of physical memory. */
+  readPage(out: Uint8Array, start: number, pfn: Pfn, offset: number, length: number, asid: Asid): void {
+    invariant(pfn < PHYSICAL_PAGES, 'read outside physical memory');
+    copyBytes(out, start, this.#view(pfn, this.#keys[asid]!), offset, length);
+  }
+
   /** Writes under this ASID's key; a page kept under another key changes only in the DRAM cells written. */
   write(at: Spa, data: Uint8Array, asid: Asid): void {
     invariant(this.contains(at, data.length), 'write outside physical memory');
-    const key = this.#keys[asid]!;
-    let pfn = Number(at >> 12n);
-    let offset = Number(at & 0xfffn);
+    let pfn = Math.floor(Number(at) / PAGE_SIZE);
+    let offset = Number(at) % PAGE_SIZE;
     let done = 0;
     while (done < data.length) {
       const take = Math.min(data.length - done, PAGE_SIZE - offset);
-      this.#writable(pfn, key, take === PAGE_SIZE).set(data.subarray(done, done + take), offset);
+      this.writePage(pfn as Pfn, offset, data, done, take, asid);
       done += take;
       pfn += 1;
       offset = 0;
     }
+  }
+
+  /** The same for `length` bytes of `data` from `from` on that go into one page of physical memory. */
+  writePage(pfn: Pfn, offset: number, data: Uint8Array, from: number, length: number, asid: Asid): void {
+    invariant(pfn < PHYSICAL_PAGES, 'write outside physical memory');
+    const page = this.#writable(pfn, this.#keys[asid]!, length === PAGE_SIZE);
+    copyBytes(page, offset, data, from, length);
   }
 
   /** Gives pages back: they hold zeros in clear and take no memory. */

@@ -134,7 +134,7 @@ export class GuestMemory {
     while (done < data.length) {
       const take = Math.min(data.length - done, PAGE_SIZE - offset);
       const frame = this.sharedFrame(guestFrame);
-      if (frame === -1 || !this.#frames.write(pfn(frame), offset, data.subarray(done, done + take))) {
+      if (frame === -1 || !this.#frames.writePart(pfn(frame), offset, data, done, take)) {
         return false;
       }
       done += take;

@@ -2,7 +2,7 @@
 /** The host's page frames together with what the RMP says about them. */
 import type { Hardware } from '../hw/hardware.ts';
 import type { RmpUpdate } from '../hw/instructions.ts';
-import { type Asid, type Gfn, gfn, type Pfn, pfn, type Spa, spaOf } from '../lib/addresses.ts';
+import { type Asid, type Gfn, gfn, PAGE_SIZE, type Pfn, pfn, type Spa, spaOf } from '../lib/addresses.ts';
 import { PageAllocator } from './page-allocator.ts';
 
 /** Frames below 1 MiB stay unused, as on a PC. */
@@ -66,13 +66,21 @@ export class HostFrames {
     return this.hw.hostRead(at(frame, offset), length);
   }
 
+  /** All of it lies in the frame. */
   readInto(out: Uint8Array, start: number, frame: Pfn, offset: number, length: number): void {
-    this.hw.hostReadInto(out, start, at(frame, offset), length);
+    this.hw.hostReadPage(out, start, frame, offset, length);
   }
 
-  /** False when the RMP gives the page to somebody else. */
+  /** False when the RMP gives the page, or one it runs into, to somebody else. */
   write(frame: Pfn, offset: number, data: Uint8Array): boolean {
-    return this.hw.hostWrite(at(frame, offset), data) === null;
+    return offset + data.length <= PAGE_SIZE
+      ? this.writePart(frame, offset, data, 0, data.length)
+      : this.hw.hostWrite(at(frame, offset), data) === null;
+  }
+
+  /** The same for `length` bytes of `data` from `from` on that lie in the frame. */
+  writePart(frame: Pfn, offset: number, data: Uint8Array, from: number, length: number): boolean {
+    return this.hw.hostWritePage(frame, offset, data, from, length) === null;
   }
 
   /** RMPUPDATE to a page of a guest; false when the processor refuses. */
@@ -103,6 +111,4 @@ export class HostFrames {
   }
 }
 
-function at(frame: Pfn, offset: number): Spa {
-  return offset === 0 ? spaOf(frame) : ((spaOf(frame) + BigInt(offset)) as Spa);
-}
+const at = (frame: Pfn, offset: number): Spa => (spaOf(frame) + BigInt(offset)) as Spa;

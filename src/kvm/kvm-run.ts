@@ -8,6 +8,7 @@ import { Errno } from '../abi/errno.ts';
 import type { GuestOp, VcpuEngine } from '../abi/guest-ops.ts';
 import { KVM_FAIL_ENTRY_INVALID_VMSA, KvmExit, KvmMp } from '../abi/kvm.ts';
 import { KvmRun, KvmRunFailEntry } from '../abi/kvm-run.ts';
+import { readU64, writeU32, writeU64 } from '../lib/bytes.ts';
 import type { RunOutcome } from './contract.ts';
 import { EXIT, RESUME, unmapGhcb } from './ghcb/mapping.ts';
 import { LAST_CPU } from './ghcb/termination.ts';
@@ -27,6 +28,14 @@ const NEXT_ENTRY = 3;
 /** The guest has used its slice up. */
 const SLICE_OVER = 4;
 
+// Fields every KVM_RUN touches, read and written where they are.
+const IMMEDIATE_EXIT = KvmRun.offsetOf('immediate_exit');
+const EXIT_REASON = KvmRun.offsetOf('exit_reason');
+const CR8 = KvmRun.offsetOf('cr8');
+const APIC_BASE = KvmRun.offsetOf('apic_base');
+const VALID_REGS = KvmRun.offsetOf('kvm_valid_regs');
+const DIRTY_REGS = KvmRun.offsetOf('kvm_dirty_regs');
+
 const BLOCKED_FOR_EVENT: RunOutcome = Object.freeze({ blocked: true, wakeAtMs: null });
 
 /** KVM_RUN, or the continuation of one whose thread slept. */
@@ -39,8 +48,8 @@ export function kvmRun(vcpu: Vcpu, process: HostProcess): RunOutcome {
   const outcome = vcpu.inKernel === 'nowhere' ? begin(vcpu) : proceed(vcpu);
   if (outcome.blocked === undefined) {
     vcpu.inKernel = 'nowhere';
-    KvmRun.set(vcpu.run, 'cr8', vcpu.registers.cr8);
-    KvmRun.set(vcpu.run, 'apic_base', vcpu.registers.apicBase);
+    writeU64(vcpu.run, CR8, vcpu.registers.cr8);
+    writeU64(vcpu.run, APIC_BASE, vcpu.registers.apicBase);
   }
   return outcome;
 }
@@ -48,7 +57,7 @@ export function kvmRun(vcpu: Vcpu, process: HostProcess): RunOutcome {
 /** Steps 4 to 10: everything before the run loop. */
 function begin(vcpu: Vcpu): RunOutcome {
   const { run, vm } = vcpu;
-  const wantsToRun = KvmRun.get(run, 'immediate_exit') === 0;
+  const wantsToRun = run[IMMEDIATE_EXIT] === 0;
   if (vcpu.mpState === KvmMp.KVM_MP_STATE_UNINITIALIZED) {
     if (!wantsToRun) {
       return { ret: -Errno.EINTR };
@@ -56,13 +65,13 @@ function begin(vcpu: Vcpu): RunOutcome {
     vcpu.inKernel = 'waiting-for-init';
     return proceed(vcpu);
   }
-  const syncRegs = KvmRun.get(run, 'kvm_valid_regs') | KvmRun.get(run, 'kvm_dirty_regs');
+  const syncRegs = readU64(run, VALID_REGS) | readU64(run, DIRTY_REGS);
   const offered = hasEncryptedState(vm.type) || vm.sev.es ? 0 : SYNC_REGS_MASK;
   if ((syncRegs & ~BigInt(offered)) !== 0n) {
     return { ret: -Errno.EINVAL };
   }
   if (!vm.irqchip) {
-    const cr8 = KvmRun.get(run, 'cr8');
+    const cr8 = readU64(run, CR8);
     if (!cr8IsValid(cr8)) {
       return { ret: -Errno.EINVAL };
     }
@@ -82,7 +91,7 @@ function begin(vcpu: Vcpu): RunOutcome {
   if (vm.sev.needsInit) {
     return { ret: -Errno.EINVAL };
   }
-  KvmRun.set(run, 'exit_reason', KvmExit.KVM_EXIT_UNKNOWN);
+  writeU32(run, EXIT_REASON, KvmExit.KVM_EXIT_UNKNOWN);
   vcpu.inKernel = 'run-loop';
   return proceed(vcpu);
 }
@@ -113,7 +122,7 @@ function waitForInit(vcpu: Vcpu): RunOutcome {
 
 function interrupted(vcpu: Vcpu): RunOutcome {
   vcpu.signalPending = false;
-  KvmRun.set(vcpu.run, 'exit_reason', KvmExit.KVM_EXIT_INTR);
+  writeU32(vcpu.run, EXIT_REASON, KvmExit.KVM_EXIT_INTR);
   return { ret: -Errno.EINTR };
 }
 
@@ -193,7 +202,7 @@ function prepareEntry(vcpu: Vcpu): boolean {
 
 function failEntry(vcpu: Vcpu): RunOutcome {
   const { run } = vcpu;
-  KvmRun.set(run, 'exit_reason', KvmExit.KVM_EXIT_FAIL_ENTRY);
+  writeU32(run, EXIT_REASON, KvmExit.KVM_EXIT_FAIL_ENTRY);
   KvmRunFailEntry.set(run, 'hardware_entry_failure_reason', KVM_FAIL_ENTRY_INVALID_VMSA);
   KvmRunFailEntry.set(run, 'cpu', LAST_CPU);
   return { ret: EXIT };
@@ -205,7 +214,7 @@ function runGuest(vcpu: Vcpu, current: CurrentVmsa, slice: { left: number }): nu
     slice.left -= 1;
     vcpu.op ??= nextOp(vcpu, current.engine);
     if (vcpu.op === null) {
-      KvmRun.set(vcpu.run, 'exit_reason', KvmExit.KVM_EXIT_SHUTDOWN);
+      writeU32(vcpu.run, EXIT_REASON, KvmExit.KVM_EXIT_SHUTDOWN);
       return EXIT;
     }
     const result = perform(vcpu, vcpu.op);
@@ -264,7 +273,7 @@ function perform(vcpu: Vcpu, op: GuestOp): number {
 /** HLT: sleeps in the kernel, or leaves to whoever has the APIC. */
 function halt(vcpu: Vcpu, wakeAfterMs: number | undefined): number {
   if (!vcpu.vm.irqchip) {
-    KvmRun.set(vcpu.run, 'exit_reason', KvmExit.KVM_EXIT_HLT);
+    writeU32(vcpu.run, EXIT_REASON, KvmExit.KVM_EXIT_HLT);
     return EXIT;
   }
   vcpu.mpState = KvmMp.KVM_MP_STATE_HALTED;

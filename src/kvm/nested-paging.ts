@@ -24,17 +24,7 @@ import { KvmRun, KvmRunMemoryFault } from '../abi/kvm-run.ts';
 import type { Hardware } from '../hw/hardware.ts';
 import type { GuestAccess, PvalidateOperands, RmpadjustOperands } from '../hw/instructions.ts';
 import type { RmpFault } from '../hw/rmp-fault.ts';
-import {
-  type Asid,
-  type Gfn,
-  gpaOf,
-  PAGE_SIZE,
-  PAGES_PER_2M,
-  type Pfn,
-  pfn,
-  type Spa,
-  spaOf,
-} from '../lib/addresses.ts';
+import { type Asid, type Gfn, gpaOf, PAGE_SIZE, PAGES_PER_2M, type Pfn, pfn } from '../lib/addresses.ts';
 import { RESUME } from './ghcb/mapping.ts';
 import type { GuestMemfd } from './guest-memfd.ts';
 import type { GuestMemory, MemorySlot } from './guest-memory.ts';
@@ -86,13 +76,14 @@ export class NestedPaging {
   readOrWrite(vcpu: Vcpu, op: ReadWrite): number {
     const length = op.op === 'read' ? op.length : op.data.length;
     const inLimits = Number.isInteger(length) && length >= 0 && length <= MAX_ACCESS;
-    if (!inLimits || op.gpa < 0n || op.gpa + BigInt(length) > GPA_LIMIT) {
+    if (!inLimits || op.gpa < 0n || op.gpa > GPA_LIMIT || Number(op.gpa) + length > Number(GPA_LIMIT)) {
       return raise(vcpu, VECTOR_PF, PF_PRESENT_RESERVED);
     }
-    const into = op.op === 'read' ? new Uint8Array(length) : null;
+    const into = op.op === 'read' ? destination(op) : null;
     const asid = op.encrypted ? this.#vm.sev.asid : HOST_ASID;
-    let guestFrame = Number(op.gpa >> 12n);
-    let offset = Number(op.gpa & 0xfffn);
+    const address = Number(op.gpa);
+    let guestFrame = Math.floor(address / PAGE_SIZE);
+    let offset = address % PAGE_SIZE;
     let done = 0;
     while (done < length) {
       const take = Math.min(length - done, PAGE_SIZE - offset);
@@ -100,11 +91,10 @@ export class NestedPaging {
       if (frame === NO_FRAME || !this.#admits(vcpu, guestFrame, frame, op.encrypted, into === null)) {
         return this.#outcome;
       }
-      const at = (spaOf(pfn(frame)) + BigInt(offset)) as Spa;
       if (op.op === 'write') {
-        this.#hw.memory.write(at, op.data.subarray(done, done + take), asid);
+        this.#hw.memory.writePage(pfn(frame), offset, op.data, done, take, asid);
       } else {
-        this.#hw.memory.readInto(into!, done, at, take, asid);
+        this.#hw.memory.readPage(into!, done, pfn(frame), offset, take, asid);
       }
       done += take;
       guestFrame += 1;
@@ -267,6 +257,11 @@ export class NestedPaging {
   #psmash(frame: number): boolean {
     return this.#hw.psmash(pfn(frame - (frame % PAGES_PER_2M))) === 0;
   }
+}
+
+/** Where a read goes: memory the engine keeps for it, if that has the right size. */
+function destination({ into, length }: Extract<GuestOp, { op: 'read' }>): Uint8Array {
+  return into !== undefined && into.length === length ? into : new Uint8Array(length);
 }
 
 /** Fills KVM_EXIT_MEMORY_FAULT. Userspace may rely on it only for EFAULT and EHWPOISON. */

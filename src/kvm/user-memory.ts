@@ -125,7 +125,7 @@ export class UserMemory {
     if (frame === -1 || address + length > endOf(this.#last!)) {
       return null;
     }
-    return spa(BigInt(frame) * BigInt(PAGE_SIZE) + BigInt(address % PAGE_SIZE));
+    return spa(BigInt(frame * PAGE_SIZE + (address % PAGE_SIZE)));
   }
 
   #find(address: number): Mapping | undefined {

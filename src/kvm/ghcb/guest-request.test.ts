@@ -9,7 +9,7 @@ import { KvmRun, KvmRunSnpReqCerts } from '../../abi/kvm-run.ts';
 import { KvmSevSnpPageType } from '../../abi/kvm-sev.ts';
 import { SecretsPage } from '../../abi/secrets-page.ts';
 import { SevCmd } from '../../abi/snp-commands.ts';
-import { gpa, PAGE_SIZE } from '../../lib/addresses.ts';
+import { gpa, PAGE_SIZE, spaOf } from '../../lib/addresses.ts';
 import { nodeCrypto } from '../../os/node-crypto.ts';
 import {
   DATA_GPA,
@@ -386,14 +386,14 @@ describe('what the guest can change while it is looked at', () => {
     };
     const { hw } = host;
     const hostRead = hw.hostRead.bind(hw);
-    const hostReadInto = hw.hostReadInto.bind(hw);
+    const hostReadPage = hw.hostReadPage.bind(hw);
     hw.hostRead = (at, length) => {
       record(at, length);
       return hostRead(at, length);
     };
-    hw.hostReadInto = (out, start, at, length) => {
-      record(at, length);
-      hostReadInto(out, start, at, length);
+    hw.hostReadPage = (out, start, pfn, offset, length) => {
+      record(spaOf(pfn) + BigInt(offset), length);
+      hostReadPage(out, start, pfn, offset, length);
     };
     vm.enter();
     vm.enter();

@@ -34,6 +34,8 @@ export const RESUME = 1;
 export const EXIT = 0;
 
 const CLEAR_BITMAP = new Uint8Array(GHCB_VALID_BITMAP_SIZE);
+/** The one copy of the page; nothing of it is looked at after mapGhcb. */
+const INPUT = new Uint8Array(PAGE_SIZE);
 const INFO = new Uint8Array(16);
 const QUAD = new Uint8Array(8);
 
@@ -61,7 +63,8 @@ export function mapGhcb(vcpu: Vcpu, gpa: bigint): GhcbMapping | null {
     return null;
   }
   const frame = found as Pfn;
-  const page = services.frames.read(frame, 0, PAGE_SIZE);
+  const page = INPUT;
+  services.frames.readInto(page, 0, frame, 0, PAGE_SIZE);
   const valid = page.slice(GHCB_VALID_BITMAP_OFFSET, GHCB_VALID_BITMAP_OFFSET + GHCB_VALID_BITMAP_SIZE);
   const take = (field: GhcbQuad): bigint => (ghcbFieldIsValid(valid, field) ? ghcbGet(page, field) : 0n);
   const { shadow } = vcpu;

@@ -9,20 +9,26 @@ import { SnpGuestVmmErr } from '../../abi/ghcb.ts';
 import { SnpMsg } from '../../abi/guest-message.ts';
 import { KvmExit } from '../../abi/kvm.ts';
 import { KvmRun, KvmRunSnpReqCerts } from '../../abi/kvm-run.ts';
+import { readU64, writeU32, writeU64 } from '../../lib/bytes.ts';
 import type { CertsAnswer, ReqCerts } from './req-certs.ts';
+
+const EXIT_REASON = KvmRun.offsetOf('exit_reason');
+const GPA = KvmRunSnpReqCerts.offsetOf('gpa');
+const NPAGES = KvmRunSnpReqCerts.offsetOf('npages');
+const RET = KvmRunSnpReqCerts.offsetOf('ret');
 
 export const reqCertsV7: ReqCerts = {
   messageTypes: [SnpMsg.SNP_MSG_REPORT_REQ],
 
   begin(run, { gpa, npages }) {
-    KvmRun.set(run, 'exit_reason', KvmExit.KVM_EXIT_SNP_REQ_CERTS);
-    KvmRunSnpReqCerts.set(run, 'gpa', gpa);
-    KvmRunSnpReqCerts.set(run, 'npages', npages);
-    KvmRunSnpReqCerts.set(run, 'ret', 0n);
+    writeU32(run, EXIT_REASON, KvmExit.KVM_EXIT_SNP_REQ_CERTS);
+    writeU64(run, GPA, gpa);
+    writeU64(run, NPAGES, npages);
+    writeU64(run, RET, 0n);
   },
 
   answer(run) {
-    const userRet = KvmRunSnpReqCerts.get(run, 'ret');
+    const userRet = readU64(run, RET);
     return { userRet, answer: answerOf(userRet, run) };
   },
 };
@@ -35,7 +41,7 @@ function answerOf(ret: bigint, run: Uint8Array): CertsAnswer {
       return {
         kind: 'guest-error',
         vmmError: SnpGuestVmmErr.SNP_GUEST_VMM_ERR_INVALID_LEN,
-        npages: KvmRunSnpReqCerts.get(run, 'npages'),
+        npages: readU64(run, NPAGES),
       };
     case BigInt(Errno.EAGAIN):
       return { kind: 'guest-error', vmmError: SnpGuestVmmErr.SNP_GUEST_VMM_ERR_BUSY };
