@@ -154,6 +154,21 @@ describe('attest', () => {
     expect(other.stderr).toContain('holds a host with a Milan chip');
   });
 
+  it('keeps the TCB in its state folder until another is asked for', async () => {
+    const reported = async (...argv: string[]) =>
+      JSON.parse((await attest('--json', ...argv)).stdout).tcb.reported;
+    expect(await reported('--tcb', '3,0,23,213')).toBe('3,0,23,213');
+    expect(await reported()).toBe('3,0,23,213');
+    expect(await reported('--tcb', '4,0,24,219')).toBe('4,0,24,219');
+    expect(await reported()).toBe('4,0,24,219');
+  });
+
+  it('takes --report-version on a host that has run with another', async () => {
+    const version = async (n: string) =>
+      JSON.parse((await attest('--json', '--report-version', n)).stdout).report.version;
+    expect([await version('3'), await version('5'), await version('2')]).toEqual([3, 5, 2]);
+  });
+
   it('exits 2 when the certificates are of another chip, naming why', async () => {
     await softsnp('attest', '--mem', '64M', '--state', at('other'));
     const { status, stdout } = await attest('--certs', at('other', 'certs.blob'));

@@ -60,7 +60,8 @@ export class Host {
           }
         : {}),
     });
-    if (state.platform !== null) {
+    // A TCB that is asked for is firmware installed anew: what the last one left behind is gone.
+    if (state.platform !== null && chip.currentTcb === undefined) {
       this.psp.importState(state.platform);
     }
     this.kernel = new HostKernel({
