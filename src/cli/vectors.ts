@@ -3,11 +3,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { defineCommand } from 'citty';
-import { REPORT_SIGNED_SIZE, REPORT_SIZE } from '../abi/attestation-report.ts';
 import { toHex } from '../lib/bytes.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 import { nodeCrypto, seededRandom } from '../os/node-crypto.ts';
+import type { Evidence } from '../verify/evidence.ts';
 import { integerOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
 import type { VectorCase } from './vectors/case.ts';
@@ -25,7 +25,8 @@ export function vectorsVerb(output: Output): Verb {
       seed: { type: 'string', valueHint: 'N', description: 'Seed of keys and salts', default: '1' },
       'every-bit': {
         type: 'boolean',
-        description: 'Also write the 9,472 single-bit changes and 1,184 truncations of one report',
+        description:
+          'Also write every single-bit change and every truncation of a report and its certificates',
       },
     },
     run: ({ args }) => {
@@ -68,11 +69,13 @@ function writeVectors(directory: string, seed: number, everyBit: boolean): numbe
   let good: VectorCase | null = null;
   for (const vector of vectorCases(nodeCrypto({ deterministic: true }), seededRandom(seed))) {
     good ??= vector;
-    rows.push(indexRow(files, vector, vector.evidence.report, vector.name));
+    rows.push(indexRow(files, vector, files.write(`${vector.name}.report.bin`, vector.evidence.report)));
   }
   if (everyBit) {
-    for (const { name, what, report } of bitCases(good!.evidence.report)) {
-      rows.push({ ...indexRow(files, { ...good!, name, what }, report, name), verdict: 'reject', codes: [] });
+    for (const { name, what, evidence } of damageCases(good!)) {
+      const damaged = { ...good!, name: `every-bit/${name}`, what, evidence };
+      const row = indexRow(files, damaged, files.shared('report.bin', evidence.report));
+      rows.push({ ...row, verdict: 'reject', codes: [] });
     }
   }
   files.write(
@@ -82,8 +85,8 @@ function writeVectors(directory: string, seed: number, everyBit: boolean): numbe
   return rows.length;
 }
 
-function indexRow(files: Files, vector: VectorCase, report: Uint8Array, name: string): IndexRow {
-  const { evidence, options, expected, what } = vector;
+function indexRow(files: Files, vector: VectorCase, report: string): IndexRow {
+  const { name, evidence, options, expected, what } = vector;
   const shared = (kind: string, bytes: readonly Uint8Array[]): readonly string[] =>
     bytes.map((data) => files.shared(kind, data));
   return {
@@ -92,7 +95,7 @@ function indexRow(files: Files, vector: VectorCase, report: Uint8Array, name: st
     verdict: expected.length === 0 ? 'accept' : 'reject',
     codes: expected,
     time: new Date(options.atMs).toISOString(),
-    report: files.write(`${name}.report.bin`, report),
+    report,
     ...(evidence.table === undefined ? {} : { table: files.write(`${name}.table.bin`, evidence.table) }),
     ...(evidence.certificates === undefined ? {} : { certificates: shared('der', evidence.certificates) }),
     ...(evidence.crls === undefined ? {} : { crls: shared('crl', evidence.crls) }),
@@ -105,29 +108,42 @@ function indexRow(files: Files, vector: VectorCase, report: Uint8Array, name: st
   };
 }
 
-interface BitCase {
+interface DamageCase {
   readonly name: string;
   readonly what: string;
-  readonly report: Uint8Array;
+  readonly evidence: Evidence;
 }
 
-function* bitCases(good: Uint8Array): Generator<BitCase> {
-  for (let bit = 0; bit < 8 * REPORT_SIZE; bit++) {
-    const report = good.slice();
-    report[bit >> 3]! ^= 1 << (bit & 7);
-    const part = bit >> 3 < REPORT_SIGNED_SIZE ? 'signed' : 'unsigned';
+/** Every bit flipped and every length cut to, of the report and of each certificate beside it. */
+function* damageCases({ evidence }: VectorCase): Generator<DamageCase> {
+  const { report, certificates = [] } = evidence;
+  for (const { what, damaged } of damages(report)) {
     yield {
-      name: `bits/${String(bit).padStart(4, '0')}`,
-      what: `Bit ${bit}, in the ${part} part, is flipped.`,
-      report,
+      name: `report-${what}`,
+      what: `The report: ${what}.`,
+      evidence: { ...evidence, report: damaged },
     };
   }
-  for (let length = 0; length < REPORT_SIZE; length++) {
-    yield {
-      name: `lengths/${String(length).padStart(4, '0')}`,
-      what: `Only the first ${length} bytes.`,
-      report: good.subarray(0, length),
-    };
+  for (const [index, kind] of ['leaf', 'intermediate', 'root'].entries()) {
+    for (const { what, damaged } of damages(certificates[index]!)) {
+      const changed = certificates.with(index, damaged);
+      yield {
+        name: `${kind}-${what}`,
+        what: `The ${kind} certificate: ${what}.`,
+        evidence: { ...evidence, certificates: changed },
+      };
+    }
+  }
+}
+
+function* damages(good: Uint8Array): Generator<{ readonly what: string; readonly damaged: Uint8Array }> {
+  for (let bit = 0; bit < 8 * good.length; bit++) {
+    const damaged = good.slice();
+    damaged[bit >> 3]! ^= 1 << (bit & 7);
+    yield { what: `bit-${bit}-flipped`, damaged };
+  }
+  for (let length = 0; length < good.length; length++) {
+    yield { what: `cut-to-${length}-bytes`, damaged: good.subarray(0, length) };
   }
 }
 

@@ -30,6 +30,18 @@ describe('the negative set', () => {
     );
   });
 
+  it('knows the report of a twin signature (r, n - s) by the same identity', () => {
+    for (const line of ['milan', 'genoa', 'turin']) {
+      const [good, twin] = ['good-v3', 'good-negated-s'].map((title) => {
+        const { evidence, options } = all.find(({ name }) => name === `${line}/${title}`)!;
+        return { evidence, result: verifyEvidence(evidence, { ...options, crypto, cache }) };
+      });
+      expect(twin!.result.ok).toBe(true);
+      expect(twin!.evidence.report).not.toEqual(good!.evidence.report);
+      expect(twin!.result.identity).toBe(good!.result.identity);
+    }
+  });
+
   it('names no case twice', () => {
     const names = all.map(({ name }) => name);
     expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);

@@ -10,6 +10,7 @@ import {
   type Material,
   plus,
   replaced,
+  twice,
   type VectorCase,
   valued,
   without,
@@ -132,6 +133,30 @@ export function* authorityCases(
       ['CERT_EXTENSION_MISSING'],
     ],
     [
+      'ask-no-key-identifiers',
+      'The ASK has no subject key identifier.',
+      ask({ extensions: without('2.5.29.14') }),
+      ['CERT_EXTENSION_MISSING'],
+    ],
+    [
+      'ask-no-crl-url',
+      'The ASK does not say where its revocation list is.',
+      ask({ extensions: without('2.5.29.31') }),
+      ['CERT_EXTENSION_MISSING'],
+    ],
+    [
+      'ask-extended-key-usage',
+      'An extension of the ASK that AMD does not write, not critical.',
+      ask({ extensions: plus({ oid: '2.5.29.37', value: fromHex('300a06082b06010505070301') }) }),
+      ['CERT_EXTENSION_UNKNOWN'],
+    ],
+    [
+      'ask-key-usage-twice',
+      'Key usage of the ASK twice.',
+      ask({ extensions: twice('2.5.29.15') }),
+      ['CERT_EXTENSION_DUPLICATE'],
+    ],
+    [
       'ask-name-constraints',
       'A critical extension of the ASK that nobody knows.',
       ask({ extensions: plus({ oid: '2.5.29.30', critical: true, value: fromHex('3000') }) }),
@@ -180,5 +205,35 @@ export function* authorityCases(
   ];
   for (const [title, what, material, codes] of rows) {
     yield cases.case(title, what, material, codes);
+  }
+  const roots: readonly (readonly [string, string, Parameters<Forge['ca']>[1], readonly FindingCode[]])[] = [
+    [
+      'ark-expired',
+      'The trusted ARK ended a second ago.',
+      { validity: validity(0x15d_0000_0000, VECTOR_TIME_MS - 1000) },
+      ['CERT_EXPIRED'],
+    ],
+    [
+      'ark-not-yet-valid',
+      'The trusted ARK begins in a second.',
+      { validity: validity(VECTOR_TIME_MS + 1000, VECTOR_TIME_MS + DAY_MS) },
+      ['CERT_NOT_YET_VALID'],
+    ],
+    [
+      'ark-not-ca',
+      'Basic constraints of the trusted ARK say CA:FALSE.',
+      { extensions: valued('2.5.29.19', fromHex('3000')) },
+      ['CERT_CONSTRAINTS_MISMATCH'],
+    ],
+    [
+      'ark-no-key-usage',
+      'The trusted ARK has no key usage.',
+      { extensions: without('2.5.29.15') },
+      ['CERT_EXTENSION_MISSING'],
+    ],
+  ];
+  for (const [title, what, changes, codes] of roots) {
+    const root = forge.ca('ARK', changes);
+    yield cases.case(title, what, { roots: [root] }, codes, { trust: [root] });
   }
 }

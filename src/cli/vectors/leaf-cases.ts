@@ -313,6 +313,27 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
     { kind: 'VLEK', leaf: { extensions: plus({ oid: `${ARC}.4`, value: forge.chipId }) } },
     ['CERT_EXTENSION_UNKNOWN', 'CERT_KIND_MISMATCH'],
   );
+  yield cases.case(
+    'vlek-no-csp',
+    'A VLEK without cspID.',
+    { kind: 'VLEK', leaf: { extensions: without(`${ARC}.5`) } },
+    ['CERT_EXTENSION_MISSING', 'CERT_KIND_MISMATCH'],
+  );
+  for (const [suffix, spl, codes] of [
+    ['3.1', 'blSPL', ['TCB_MISMATCH']],
+    ['3.2', 'teeSPL', ['TCB_MISMATCH']],
+    ['3.5', 'spl5', []],
+    ['3.6', 'spl6', []],
+    ['3.7', 'spl7', []],
+    ['3.8', 'ucodeSPL', ['TCB_MISMATCH']],
+  ] as const) {
+    yield cases.case(
+      `leaf-no-${spl.toLowerCase()}`,
+      `No ${spl}.`,
+      { leaf: { extensions: without(`${ARC}.${suffix}`) } },
+      ['CERT_EXTENSION_MISSING', ...codes],
+    );
+  }
   yield cases.case('vlek-empty-csp', 'A VLEK of nobody.', { kind: 'VLEK', leaf: { csp: '' } }, [
     'CERT_EXTENSION_INVALID',
   ]);

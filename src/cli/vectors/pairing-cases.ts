@@ -64,6 +64,28 @@ export function* pairingCases(
       { trust: [theirs.authority.ark] },
     );
   }
+  for (const other of PRODUCT_LINES.filter((product) => product !== forge.product)) {
+    const theirs = forges[other].authority;
+    yield cases.case(
+      `chain-of-${other.toLowerCase()}`,
+      `ASK and ARK of ${other} above the right leaf.`,
+      { intermediates: [theirs.ask], roots: [theirs.ark] },
+      ['INTERMEDIATE_MISSING', 'ROOT_MISSING'],
+      { trust: [theirs.ark] },
+    );
+  }
+  yield cases.case(
+    'asvk-for-ask',
+    'The ASVK in place of the ASK of a VCEK.',
+    { intermediates: [forge.authority.asvk] },
+    ['INTERMEDIATE_MISSING'],
+  );
+  yield cases.case(
+    'ask-for-asvk',
+    'The ASK in place of the ASVK of a VLEK.',
+    { kind: 'VLEK', intermediates: [forge.authority.ask] },
+    ['INTERMEDIATE_MISSING'],
+  );
   yield cases.case(
     'vlek-for-vcek-report',
     'The report was signed by a VCEK, the certificate is a VLEK.',

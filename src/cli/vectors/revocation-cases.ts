@@ -2,6 +2,7 @@
 /** Revocation lists. */
 import type { ProductLine } from '../../abi/product.ts';
 import { CA_ROWS, caName } from '../../kds/ca-certificate.ts';
+import { concat } from '../../lib/bytes.ts';
 import type { FindingCode } from '../../verify/findings.ts';
 import { type Cases, DAY_MS, type Material, type VectorCase } from './case.ts';
 import { type Forge, int, SIGNINGS, VECTOR_TIME_MS } from './forge.ts';
@@ -68,6 +69,7 @@ export function* revocationCases(
     { crlMinimumNumber: 1n },
   );
   yield row('truncated', 'The last byte is missing.', [good.subarray(0, good.length - 1)], ['CRL_MALFORMED']);
+  yield row('trailing', 'A byte after the list.', [concat(good, Uint8Array.of(0))], ['CRL_MALFORMED']);
   yield row('huge', 'Ten megabytes.', [new Uint8Array(10 << 20)], ['CRL_MALFORMED']);
   yield row(
     'delta',
