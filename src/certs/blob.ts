@@ -14,7 +14,8 @@ export interface BlobLock {
   /**
    * Reads the whole blob while locked.
    *
-   * Returns  {error} when it is missing, unreadable or longer than maxBytes; never a part of it
+   * Returns  {error} when it is missing, unreadable or longer than maxBytes; never a part of it. The bytes
+   *          are good until the release
    */
   read(maxBytes: number): { readonly bytes: Uint8Array } | { readonly error: string };
   /** Gives the lock back; a second call changes nothing. */

@@ -12,7 +12,7 @@ import { MSG_REPORT_RSP_SIZE, MsgReportRsp } from '../abi/guest-message.ts';
 import { GuestPolicy } from '../abi/guest-policy.ts';
 import { SevRet, type SevStatus } from '../abi/sev-status.ts';
 import { readU32, writeU32 } from '../lib/bytes.ts';
-import type { GuestContext } from './guest-context.ts';
+import type { GuestContext, KeptReport } from './guest-context.ts';
 import { selectKey } from './key-selection.ts';
 import type { GuestRequestDetail, Platform } from './platform.ts';
 
@@ -29,6 +29,7 @@ export const HOST_REQUESTED_VMPL = 0xffffffff;
 
 /** A message payload and what was decided about it. */
 export interface Answer {
+  /** A report's is good until the guest's next one. */
   readonly payload: Uint8Array;
   readonly status: SevStatus;
   readonly key: GuestRequestDetail['key'];
@@ -50,22 +51,23 @@ const NO_MIGRATION_AGENT = new Uint8Array(32).fill(REPORT_ID_MA_NONE);
  * Source   [SNP-ABI] "MSG_REPORT_RSP", "ATTESTATION_REPORT"
  */
 export function answerReport(platform: Platform, guest: GuestContext, request: ReportRequest): Answer {
-  const payload = new Uint8Array(MSG_REPORT_RSP_SIZE);
   const signer = selectKey(platform, guest, request.keySel);
   if (typeof signer === 'number') {
+    const payload = new Uint8Array(MSG_REPORT_RSP_SIZE);
     MsgReportRsp.set(payload, 'status', signer);
     return { payload, status: signer, key: null };
   }
-  const report = payload.subarray(MsgReportRsp.size);
-  report.set(template(platform, guest));
-  MsgReportRsp.set(payload, 'report_size', report.length);
+  const { payload, report, signed, keyInfo } = keptReport(platform, guest);
+  // Every field that requests differ in is written by each of them.
   writeU32(report, AT.vmpl, request.vmpl);
   report.set(request.reportData, AT.report_data);
   const kind = signer === 'none' ? 'none' : signer.kind;
   const signingKey = SigningKeySelect[kind === 'none' ? 'NONE' : kind];
-  writeU32(report, AT.key_info, readU32(report, AT.key_info) | (signingKey << SIGNING_KEY_SHIFT));
-  if (signer !== 'none') {
-    const { r, s } = signer.key.sign(report.subarray(0, REPORT_SIGNED_SIZE));
+  writeU32(report, AT.key_info, keyInfo | (signingKey << SIGNING_KEY_SHIFT));
+  if (signer === 'none') {
+    report.fill(0, REPORT_SIGNED_SIZE);
+  } else {
+    const { r, s } = signer.key.sign(signed);
     putReversed(report, AT.signature_r, r);
     putReversed(report, AT.signature_s, s);
   }
@@ -79,11 +81,11 @@ function putReversed(target: Uint8Array, at: number, value: Uint8Array): void {
   }
 }
 
-/** The report as far as the platform and the guest decide it. */
-function template(platform: Platform, guest: GuestContext): Uint8Array {
-  const kept = guest.reportTemplate;
+/** The response with the report as far as the platform and the guest decide it. */
+function keptReport(platform: Platform, guest: GuestContext): KeptReport {
+  const kept = guest.reportKept;
   if (kept !== null && kept.epoch === platform.epoch) {
-    return kept.bytes;
+    return kept;
   }
   const { chip, firmwareVersion, committedVersion, reportVersion } = platform;
   const bytes = reportLayout(reportVersion).encode({
@@ -122,6 +124,16 @@ function template(platform: Platform, guest: GuestContext): Uint8Array {
     launch_mit_vector: guest.launchMitVector,
     current_mit_vector: platform.mitigationsVerified,
   });
-  guest.reportTemplate = { epoch: platform.epoch, bytes };
-  return bytes;
+  const payload = new Uint8Array(MSG_REPORT_RSP_SIZE);
+  MsgReportRsp.set(payload, 'report_size', bytes.length);
+  payload.set(bytes, MsgReportRsp.size);
+  const report = payload.subarray(MsgReportRsp.size);
+  const made = {
+    epoch: platform.epoch,
+    ...{ payload, report },
+    signed: report.subarray(0, REPORT_SIGNED_SIZE),
+    keyInfo: readU32(report, AT.key_info),
+  };
+  guest.reportKept = made;
+  return made;
 }

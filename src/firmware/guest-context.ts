@@ -6,6 +6,18 @@ import type { GuestState } from './states.ts';
 /** Plain rate of the guest's TSC: 8.32 fixed point. */
 export const TSC_SCALE_ONE = 1n << 32n;
 
+/** A response that the next request writes its own part into. */
+export interface KeptReport {
+  /** State of the platform it shows. */
+  readonly epoch: number;
+  readonly payload: Uint8Array;
+  /** The report inside the payload, and as much of it as is signed. */
+  readonly report: Uint8Array;
+  readonly signed: Uint8Array;
+  /** KEY_INFO without the signing key. */
+  readonly keyInfo: number;
+}
+
 /**
  * What firmware knows about one guest.
  *
@@ -42,8 +54,8 @@ export interface GuestContext {
   tscScale: bigint;
   launchTcb: bigint;
   launchMitVector: bigint;
-  /** Report of this guest without what each request decides; made anew when the platform changed. */
-  reportTemplate: { readonly epoch: number; readonly bytes: Uint8Array } | null;
+  /** The last MSG_REPORT_RSP with this guest's report in it; made anew when the platform changed. */
+  reportKept: KeptReport | null;
 }
 
 /** A guest in GSTATE_INIT. */
@@ -73,6 +85,6 @@ export function newGuestContext(pfn: Pfn, random: Random): GuestContext {
     tscScale: TSC_SCALE_ONE,
     launchTcb: 0n,
     launchMitVector: 0n,
-    reportTemplate: null,
+    reportKept: null,
   };
 }

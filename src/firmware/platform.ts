@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** State of the platform and the ways commands reach memory, guests and keys. */
 import { PlatformInfo, type ReportVersion } from '../abi/attestation-report.ts';
+import { GUEST_MESSAGE_HEADER_SIZE } from '../abi/guest-message.ts';
 import { SevRet, type SevStatus } from '../abi/sev-status.ts';
 import { encodeTcb, type TcbParts } from '../abi/tcb-version.ts';
 import type { Hardware } from '../hw/hardware.ts';
@@ -17,7 +18,7 @@ import { GUEST_TRANSITIONS, type GuestCmdName, type GuestStateAfter, type Platfo
 
 const HOST = 0 as Asid;
 
-/** Sticks of older TCBs are quick to reach but a public key is not: keep those in use. */
+/** Sticks of older TCBs are quick to reach but a public key is not: keep those in use, of each kind. */
 const SIGNERS_KEPT = 16;
 
 /** An endorsement key made ready: `root` is the private scalar, which derived keys come from. */
@@ -77,6 +78,7 @@ export class Platform {
 
   /** The guest message at hand: the request as it was copied in, then the response before it is written out. */
   readonly message = new Uint8Array(PAGE_SIZE);
+  readonly messageHeader = this.message.subarray(0, GUEST_MESSAGE_HEADER_SIZE);
 
   readonly contexts = new Map<Pfn, GuestContext>();
   readonly asidOwners = new Map<Asid, GuestContext>();
@@ -88,7 +90,8 @@ export class Platform {
   #committedTcbWord: bigint;
   #reportedTcbWord: bigint;
   #epoch = 0;
-  readonly #signers = new Map<string, Signer>();
+  /** By kind and reported TCB. */
+  readonly #signers = { VCEK: new Map<bigint, Signer>(), VLEK: new Map<bigint, Signer>() };
 
   /** ASIDs whose data may still sit in caches or the data fabric. */
   readonly #staleAsids = new Set<Asid>();
@@ -208,25 +211,25 @@ export class Platform {
     if (kind === 'VLEK' && vlek === null) {
       return null;
     }
-    const name = `${kind} ${this.#reportedTcbWord}`;
-    const kept = this.#signers.get(name);
+    const signers = this.#signers[kind];
+    const kept = signers.get(this.#reportedTcbWord);
     if (kept !== undefined) {
       return kept;
     }
     const stick = kind === 'VLEK' ? vlek! : this.#chipStick();
     const root = endorsementScalar(this.crypto, stick, kind);
     const signer = { kind, key: this.crypto.p384Key(root), root };
-    if (this.#signers.size >= SIGNERS_KEPT) {
-      this.#signers.clear();
+    if (signers.size >= SIGNERS_KEPT) {
+      signers.clear();
     }
-    this.#signers.set(name, signer);
+    signers.set(this.#reportedTcbWord, signer);
     return signer;
   }
 
   /** Replaces the loaded VLEK hash stick. */
   loadVlek(stick: Stick): void {
     this.vlek = stick;
-    this.#signers.delete(`VLEK ${this.#reportedTcbWord}`);
+    this.#signers.VLEK.delete(this.#reportedTcbWord);
     this.changed();
   }
 

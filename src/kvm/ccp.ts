@@ -136,7 +136,7 @@ export class Ccp {
       return driverError(Errno.EFAULT);
     }
     if (buffer !== null) {
-      buffer.set(this.#frames.read(page, 0, buffer.length));
+      this.#frames.readInto(buffer, 0, page, 0, buffer.length);
     }
     return status === SevRet.SEV_RET_SUCCESS ? SUCCESS : { errno: -Errno.EIO, status };
   }

@@ -44,6 +44,9 @@ type ValueOf<C> = C extends { read(bytes: Uint8Array, at: number): infer T } ? T
 export type DecodedFields<F extends FieldTable> = { readonly [K in keyof F]: ValueOf<F[K][1]> };
 export type DecodedOf<L> = L extends { decode(bytes: Uint8Array): infer T } ? T : never;
 
+/** Of codecs that take every value; layouts pass such fields over. */
+const noViolations = (): readonly Violation[] => [];
+
 function integer(type: string, size: 1 | 2 | 4): Codec<number> {
   const limit = 2 ** (8 * size);
   return {
@@ -62,7 +65,7 @@ function integer(type: string, size: 1 | 2 | 4): Codec<number> {
         writeU32(b, at, value);
       }
     },
-    violations: () => [],
+    violations: noViolations,
     zero: () => 0,
   };
 }
@@ -81,7 +84,7 @@ export const u64le: Codec<bigint> = {
     }
     writeU64(b, at, value);
   },
-  violations: () => [],
+  violations: noViolations,
   zero: () => 0n,
 };
 
@@ -99,7 +102,7 @@ export function bytes(size: number): Codec<Uint8Array> {
       }
       b.set(value, at);
     },
-    violations: () => [],
+    violations: noViolations,
     zero: () => new Uint8Array(size),
   };
 }
@@ -352,9 +355,10 @@ export function layout<const F extends FieldTable>(
     return place;
   };
 
+  const judged = entries.filter(([, [, codec]]) => codec.violations !== noViolations);
   const violationsAt = (b: Uint8Array, base: number, where: string): Violation[] => {
     const found: Violation[] = [];
-    for (const [field, [offset, codec]] of entries) {
+    for (const [field, [offset, codec]] of judged) {
       found.push(...codec.violations(b, base + offset, `${where}${field}`));
     }
     if (source.gaps !== 'ignore') {

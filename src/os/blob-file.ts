@@ -75,12 +75,14 @@ interface OpenFile {
   readonly ino: bigint;
   readonly dev: bigint;
   readonly isFile: boolean;
+  /** What was read last. */
+  bytes: Uint8Array;
 }
 
 function openFile(path: string): OpenFile {
   const fd = openSync(path, 'r');
   const stat = fstatSync(fd, { bigint: true });
-  return { fd, ino: stat.ino, dev: stat.dev, isFile: stat.isFile() };
+  return { fd, ino: stat.ino, dev: stat.dev, isFile: stat.isFile(), bytes: new Uint8Array(0) };
 }
 
 const isSame = (file: Pick<OpenFile, 'ino' | 'dev'>, named: Pick<OpenFile, 'ino' | 'dev'>): boolean =>
@@ -110,7 +112,7 @@ class HeldBlob implements BlobLock {
       return { error: `${this.#path} has ${this.#size} bytes, more than ${maxBytes}` };
     }
     try {
-      const bytes = new Uint8Array(this.#size);
+      const bytes = this.#buffer(this.#file);
       let at = 0;
       while (at < bytes.length) {
         const count = readSync(this.#file.fd, bytes, at, bytes.length - at, at);
@@ -123,6 +125,14 @@ class HeldBlob implements BlobLock {
     } catch (error) {
       return { error: `cannot read ${this.#path}: ${errnoCode(error)}` };
     }
+  }
+
+  /** The memory of the last reading, if it has the right size. */
+  #buffer(file: OpenFile): Uint8Array {
+    if (file.bytes.length !== this.#size) {
+      file.bytes = new Uint8Array(this.#size);
+    }
+    return file.bytes;
   }
 
   release(): void {

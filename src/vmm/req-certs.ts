@@ -133,7 +133,7 @@ export class CertificateService {
     if (wrong !== null) {
       return wrong;
     }
-    this.#judged = { bytes, size: tableSize(bytes) };
+    this.#judged = { bytes: bytes.slice(), size: tableSize(bytes) };
     return this.#judged.size;
   }
 
@@ -186,7 +186,7 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   const [x, y] = [viewOf(a), viewOf(b)];
   const words = a.length - (a.length % 4);
   for (let at = 0; at < words; at += 4) {
-    if (x.getInt32(at) !== y.getInt32(at)) {
+    if (x.getInt32(at, true) !== y.getInt32(at, true)) {
       return false;
     }
   }

@@ -58,7 +58,7 @@ export function snpGuestRequest(platform: Platform, bufferAt: bigint): SevStatus
   // The one copy of the request: the host may change the page at any time.
   const { message } = platform;
   platform.hw.memory.readInto(message, 0, req_paddr as Spa, PAGE_SIZE, HOST);
-  const header = GuestMessageHeader.decodeLoose(message.subarray(0, GUEST_MESSAGE_HEADER_SIZE));
+  const header = GuestMessageHeader.decodeLoose(platform.messageHeader);
   const outcome = handle(platform, guest, message, header, rsp_paddr as Spa);
   platform.onGuestRequest?.({
     status: outcome.status,
@@ -101,7 +101,7 @@ function handle(
     msg_size > GUEST_MESSAGE_MAX_PAYLOAD ||
     !kind.accepts(msg_size, msg_version) ||
     !isZero(header.authtag.subarray(AUTHTAG_SIZE)) ||
-    GuestMessageHeader.violations(message.subarray(0, GUEST_MESSAGE_HEADER_SIZE)).length > 0
+    GuestMessageHeader.violations(platform.messageHeader).length > 0
   ) {
     return refusal(SevRet.SEV_RET_INVALID_PARAM);
   }

@@ -13,6 +13,7 @@ import { GuestMessageHeader, SnpMsg } from '../../abi/guest-message.ts';
 import { SevRet } from '../../abi/sev-status.ts';
 import { SevCmd, SevDataSnpGuestRequest } from '../../abi/snp-commands.ts';
 import { isPageAligned, PAGE_SIZE, spaOf } from '../../lib/addresses.ts';
+import { writeU64 } from '../../lib/bytes.ts';
 import { invariant } from '../../lib/errors.ts';
 import type { TraceValue } from '../../lib/trace.ts';
 import { issueWithFd } from '../sev/sev-op.ts';
@@ -21,6 +22,11 @@ import type { Vcpu } from '../vcpu.ts';
 import { EXIT, type GhcbMapping, isValid, malformed, succeed } from './mapping.ts';
 
 const MSG_TYPE_OFFSET = BigInt(GuestMessageHeader.offsetOf('msg_type'));
+/** Filled anew for each request: its three fields are all of it. */
+const COMMAND = new Uint8Array(SevDataSnpGuestRequest.size);
+const GCTX_PADDR = SevDataSnpGuestRequest.offsetOf('gctx_paddr');
+const REQ_PADDR = SevDataSnpGuestRequest.offsetOf('req_paddr');
+const RSP_PADDR = SevDataSnpGuestRequest.offsetOf('rsp_paddr');
 /** An empty certificate table: its terminator. */
 const EMPTY_TABLE = new Uint8Array(24);
 
@@ -39,11 +45,10 @@ export function guestRequest(vcpu: Vcpu, ghcb: GhcbMapping): number {
     return -Errno.EIO;
   }
   frames.write(requestPage, 0, message);
-  const command = SevDataSnpGuestRequest.encode({
-    gctx_paddr: spaOf(context),
-    req_paddr: spaOf(requestPage),
-    rsp_paddr: spaOf(responsePage),
-  });
+  const command = COMMAND;
+  writeU64(command, GCTX_PADDR, spaOf(context));
+  writeU64(command, REQ_PADDR, spaOf(requestPage));
+  writeU64(command, RSP_PADDR, spaOf(responsePage));
   const result = issueWithFd(vm, vm.owner, sev.fd, SevCmd.SEV_CMD_SNP_GUEST_REQUEST, command);
   const status = result.status ?? SevRet.SEV_RET_SUCCESS;
   if (result.errno !== 0 && status === SevRet.SEV_RET_SUCCESS) {
