@@ -26,7 +26,7 @@ export function vectorsVerb(output: Output): Verb {
       'every-bit': {
         type: 'boolean',
         description:
-          'Also write every single-bit change and every truncation of a report and its certificates',
+          'Also write every single-bit change and every truncation of a report, its leaf and its intermediate',
       },
     },
     run: ({ args }) => {
@@ -114,7 +114,10 @@ interface DamageCase {
   readonly evidence: Evidence;
 }
 
-/** Every bit flipped and every length cut to, of the report and of each certificate beside it. */
+/**
+ * Every bit flipped and every length cut to, of the report, the leaf and the intermediate. Not of the root: a
+ * verifier has that one from its own store, whatever lies beside the report.
+ */
 function* damageCases({ evidence }: VectorCase): Generator<DamageCase> {
   const { report, certificates = [] } = evidence;
   for (const { what, damaged } of damages(report)) {
@@ -124,7 +127,7 @@ function* damageCases({ evidence }: VectorCase): Generator<DamageCase> {
       evidence: { ...evidence, report: damaged },
     };
   }
-  for (const [index, kind] of ['leaf', 'intermediate', 'root'].entries()) {
+  for (const [index, kind] of ['leaf', 'intermediate'].entries()) {
     for (const { what, damaged } of damages(certificates[index]!)) {
       const changed = certificates.with(index, damaged);
       yield {
