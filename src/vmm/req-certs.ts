@@ -178,15 +178,21 @@ export class CertificateService {
   }
 }
 
-/** Compares four bytes at a time: this runs over a whole blob for every request. */
+/** Compares sixteen bytes at a time: this runs over a whole blob for every request. */
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) {
     return false;
   }
-  const [x, y] = [viewOf(a), viewOf(b)];
-  const words = a.length - (a.length % 4);
-  for (let at = 0; at < words; at += 4) {
-    if (x.getInt32(at, true) !== y.getInt32(at, true)) {
+  const x = viewOf(a);
+  const y = viewOf(b);
+  const words = a.length - (a.length % 16);
+  for (let at = 0; at < words; at += 16) {
+    const difference =
+      (x.getInt32(at, true) ^ y.getInt32(at, true)) |
+      (x.getInt32(at + 4, true) ^ y.getInt32(at + 4, true)) |
+      (x.getInt32(at + 8, true) ^ y.getInt32(at + 8, true)) |
+      (x.getInt32(at + 12, true) ^ y.getInt32(at + 12, true));
+    if (difference !== 0) {
       return false;
     }
   }

@@ -35,7 +35,7 @@ import { KvmMemoryAttributes, KvmMsi } from '../abi/kvm-structs.ts';
 import type { BlobSource } from '../certs/index.ts';
 import type { HostProcess } from '../kvm/host-kernel.ts';
 import { PAGE_SIZE } from '../lib/addresses.ts';
-import { readU32, readU64, writeU64 } from '../lib/bytes.ts';
+import { readU32, readU64, writeU32, writeU64 } from '../lib/bytes.ts';
 import type { Clock } from '../lib/clock.ts';
 import { invariant } from '../lib/errors.ts';
 import type { Tracer } from '../lib/trace.ts';
@@ -97,10 +97,14 @@ const MAX_FRAMES = 2n ** 40n;
 /** Any vector the guest's kernel would use for a device. */
 const WAKE_VECTOR = 0x30;
 const MSI_ADDRESS = 0xfee0_0000;
+const MSI_ADDRESS_LO = KvmMsi.offsetOf('address_lo');
+const MSI_ADDRESS_HI = KvmMsi.offsetOf('address_hi');
 
 export class Vmm {
   readonly #options: VmmOptions;
   readonly #unanswered = new Set<string>();
+  /** The interrupt `interrupt` sends; only the destination differs. */
+  readonly #msi = KvmMsi.encode({ data: WAKE_VECTOR });
   readonly #attributes = new Uint8Array(KvmMemoryAttributes.size);
   #vm: LaunchedVm | null = null;
   #vcpus: readonly Vcpu[] = [];
@@ -192,8 +196,9 @@ export class Vmm {
     const vm = this.#vm;
     if (vm !== null) {
       const address_lo = (MSI_ADDRESS | ((vcpuId & 0xff) << 12)) >>> 0;
-      const msi = KvmMsi.encode({ address_lo, address_hi: vcpuId & ~0xff, data: WAKE_VECTOR });
-      vm.calls.ioctl(vm.vmFd, KvmIoctl.KVM_SIGNAL_MSI, msi);
+      writeU32(this.#msi, MSI_ADDRESS_LO, address_lo);
+      writeU32(this.#msi, MSI_ADDRESS_HI, vcpuId & ~0xff);
+      vm.calls.ioctl(vm.vmFd, KvmIoctl.KVM_SIGNAL_MSI, this.#msi);
     }
   }
 
