@@ -70,14 +70,15 @@ function extendedRequests() {
     const ratios = [];
     let perSecond = 0;
     const COUNT = 200;
-    // Blocks of both take turns, so that a busy neighbour slows both alike; the first round warms up.
+    // A host runs for days: what the compiler makes of the first thousand requests is not its speed.
+    repeat(1000, request);
+    repeat(COUNT, bare);
+    // Blocks of both take turns, so that a busy neighbour slows both alike.
     for (let round = 0; round < 9; round++) {
       const ours = seconds(() => repeat(COUNT, request));
       const raw = seconds(() => repeat(COUNT, bare));
-      if (round > 0) {
-        ratios.push(raw / ours);
-        perSecond = Math.max(perSecond, COUNT / ours);
-      }
+      ratios.push(raw / ours);
+      perSecond = Math.max(perSecond, COUNT / ours);
     }
     return {
       ext_requests_per_s: { value: perSecond, unit: '1/s' },

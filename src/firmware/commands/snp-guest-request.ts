@@ -18,6 +18,11 @@ import { MESSAGES } from '../messages/index.ts';
 import type { GuestRequestDetail, Platform } from '../platform.ts';
 
 const HOST = 0 as Asid;
+const BUFFER = {
+  gctx_paddr: SevDataSnpGuestRequest.offsetOf('gctx_paddr'),
+  req_paddr: SevDataSnpGuestRequest.offsetOf('req_paddr'),
+  rsp_paddr: SevDataSnpGuestRequest.offsetOf('rsp_paddr'),
+} as const;
 const AT = {
   authtag: GuestMessageHeader.offsetOf('authtag'),
   msg_seqno: GuestMessageHeader.offsetOf('msg_seqno'),
@@ -50,15 +55,18 @@ interface Outcome {
  *          page stays a Firmware page, as KVM relies on
  */
 export function snpGuestRequest(platform: Platform, bufferAt: bigint): SevStatus {
-  const buffer = platform.readBuffer(bufferAt, SevDataSnpGuestRequest);
-  if (typeof buffer === 'number') {
-    return buffer;
+  const buffer = platform.readBytes(bufferAt, SevDataSnpGuestRequest.size);
+  if (buffer === null) {
+    return SevRet.SEV_RET_INVALID_ADDRESS;
   }
-  const { req_paddr, rsp_paddr } = buffer;
+  // Three addresses and nothing reserved: there is nothing to judge yet.
+  const gctx_paddr = readU64(buffer, BUFFER.gctx_paddr);
+  const req_paddr = readU64(buffer, BUFFER.req_paddr);
+  const rsp_paddr = readU64(buffer, BUFFER.rsp_paddr);
   if (!platform.isPage(req_paddr) || !platform.isPage(rsp_paddr) || req_paddr === rsp_paddr) {
     return SevRet.SEV_RET_INVALID_ADDRESS;
   }
-  const guest = platform.guestFor(buffer.gctx_paddr, 'SEV_CMD_SNP_GUEST_REQUEST');
+  const guest = platform.guestFor(gctx_paddr, 'SEV_CMD_SNP_GUEST_REQUEST');
   if (typeof guest === 'number') {
     return guest;
   }
