@@ -8,5 +8,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     fileParallelism: false,
+    // A browser on a shared machine now and then misses a key or a deadline; a broken page fails three times.
+    retry: 2,
   },
 });
