@@ -49,6 +49,7 @@ export const Tag = {
   SET: 0x31,
 } as const;
 
+const NO_CHILDREN: readonly DerNode[] = Object.freeze([]);
 const CONSTRUCTED = 0x20;
 const CLASS_BITS = 0xc0;
 
@@ -113,8 +114,8 @@ export function decodeDer(bytes: Uint8Array, limits: DerLimits): DerNode {
     if (end > limit) {
       fail(what, start, `length ${length} runs past the ${limit - body} bytes that are there`);
     }
-    const children: DerNode[] = [];
     if ((tag & CONSTRUCTED) !== 0) {
+      const children: DerNode[] = [];
       if ((tag & CLASS_BITS) === 0 && tag !== Tag.SEQUENCE && tag !== Tag.SET) {
         fail(what, start, `universal tag 0x${tag.toString(16)} must not be constructed`);
       }
@@ -126,10 +127,12 @@ export function decodeDer(bytes: Uint8Array, limits: DerLimits): DerNode {
       if (tag === Tag.SET) {
         checkSetOrder(bytes, children, what);
       }
-    } else if ((tag & CLASS_BITS) === 0) {
+      return { tag, start, body, end, children };
+    }
+    if ((tag & CLASS_BITS) === 0) {
       checkPrimitive(bytes, tag, start, body, end, what);
     }
-    return { tag, start, body, end, children };
+    return { tag, start, body, end, children: NO_CHILDREN };
   };
 
   const root = read(0, bytes.length, 0);
@@ -246,7 +249,7 @@ function checkString(
 ): void {
   let text: string;
   try {
-    text = textDecoder.decode(bytes.subarray(body, end));
+    text = decodeText(bytes, body, end);
   } catch {
     fail(what, start, 'the string is not UTF-8');
   }
@@ -262,6 +265,18 @@ function checkString(
 }
 
 const textDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** Text of UTF-8; a decoder costs more than the few letters of a name, which are ASCII but for exceptions. */
+function decodeText(bytes: Uint8Array, from: number, to: number): string {
+  let text = '';
+  for (let at = from; at < to; at++) {
+    if (bytes[at]! > 0x7f || to - from > 64) {
+      return textDecoder.decode(bytes.subarray(from, to));
+    }
+    text += String.fromCharCode(bytes[at]!);
+  }
+  return text;
+}
 
 /** Milliseconds since 1970 of a UTCTime or GeneralizedTime in the one form RFC 5280 allows. */
 function timeAt(
@@ -378,8 +393,7 @@ export const contentOf = (bytes: Uint8Array, node: DerNode): Uint8Array =>
 export const derOf = (bytes: Uint8Array, node: DerNode): Uint8Array => bytes.subarray(node.start, node.end);
 
 /** Text of a string node whose characters decodeDer has checked. */
-export const textOf = (bytes: Uint8Array, node: DerNode): string =>
-  textDecoder.decode(contentOf(bytes, node));
+export const textOf = (bytes: Uint8Array, node: DerNode): string => decodeText(bytes, node.body, node.end);
 
 /** Milliseconds since 1970 of a time node. */
 export const timeOf = (bytes: Uint8Array, node: DerNode, what: string): number =>
@@ -387,21 +401,21 @@ export const timeOf = (bytes: Uint8Array, node: DerNode, what: string): number =
 
 /** Dotted form of an OBJECT IDENTIFIER node. */
 export function oidOf(bytes: Uint8Array, node: DerNode): string {
-  const arcs: number[] = [];
+  let text = '';
   let arc = 0;
   for (let at = node.body; at < node.end; at++) {
     arc = arc * 128 + (bytes[at]! & 0x7f);
     if (bytes[at]! < 0x80) {
-      if (arcs.length === 0) {
+      if (text === '') {
         const first = Math.min(Math.floor(arc / 40), 2);
-        arcs.push(first, arc - 40 * first);
+        text = `${first}.${arc - 40 * first}`;
       } else {
-        arcs.push(arc);
+        text += `.${arc}`;
       }
       arc = 0;
     }
   }
-  return arcs.join('.');
+  return text;
 }
 
 /** An INTEGER node as a number, or null when it is negative or above 2^32 - 1. */
