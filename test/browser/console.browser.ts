@@ -338,6 +338,7 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
 
   it.each(['light', 'dark'] as const)('has texts of contrast 4.5 and above in %s', async (colorScheme) => {
     // Without motion the colours are there at once, and not a tenth of a second later.
+    await page.emulateMedia({ reducedMotion: 'reduce' });
     await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
     await page.locator('#evidence-files').setInputFiles([soften('report.bin'), soften('certs.bin')]);
     await says('Refused');
