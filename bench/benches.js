@@ -153,18 +153,16 @@ function acceptMemory() {
   let bytes = 0;
   for (let round = 0; round < 3; round++) {
     const { host, guest } = launched(64 * GiB);
-    const heap = process.memoryUsage();
     times.push(seconds(() => guest.boot(sleep)));
-    const after = process.memoryUsage();
-    bytes = after.heapUsed + after.arrayBuffers - heap.heapUsed - heap.arrayBuffers;
+    bytes = host.hw.rmp.memoryBytes + host.hw.memory.touchedPages * 4096;
     host.remove(guest);
   }
   return {
     accept_64gib_s: { value: median(times), unit: 's', ceiling: 2 },
     accept_64gib_mib: {
-      value: Math.max(0, bytes) / 2 ** 20,
+      value: bytes / 2 ** 20,
       unit: 'MiB',
-      note: 'memory of the process that came with it',
+      note: 'RMP and pages that hold anything',
     },
   };
 }
