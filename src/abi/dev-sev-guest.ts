@@ -67,6 +67,27 @@ export const SnpDerivedKeyReq = layout('SnpDerivedKeyReq', 32, uapi('snp_derived
 });
 export type SnpDerivedKeyReq = DecodedOf<typeof SnpDerivedKeyReq>;
 
+/**
+ * Request of SNP_GET_DERIVED_KEY with msg_version 2 or more: the payload of MSG_KEY_REQ, version 2.
+ *
+ * Source   virtee/sev sends it; the structure of Linux 6.12 ends before `launch_mit_vector`
+ */
+export const SnpDerivedKeyReqV2 = layout(
+  'SnpDerivedKeyReqV2',
+  40,
+  { spec: 'SNP-ABI', at: 'MSG_KEY_REQ, version 2', gaps: 'ignore' },
+  {
+    root_key_select: [0, u32le],
+    rsvd: [4, u32le],
+    guest_field_select: [8, u64le],
+    vmpl: [16, u32le],
+    guest_svn: [20, u32le],
+    tcb_version: [24, u64le],
+    launch_mit_vector: [32, u64le],
+  },
+);
+export type SnpDerivedKeyReqV2 = DecodedOf<typeof SnpDerivedKeyReqV2>;
+
 /** Response of SNP_GET_DERIVED_KEY: MSG_KEY_RSP. */
 export const SnpDerivedKeyResp = layout('SnpDerivedKeyResp', 64, uapi('snp_derived_key_resp'), {
   data: [0, bytes(64)],

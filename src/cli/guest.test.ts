@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ARK_GUID, ASK_GUID, CRL_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
-import { SnpDerivedKeyReq, SnpReportReq } from '../abi/dev-sev-guest.ts';
+import { SnpDerivedKeyReq, SnpDerivedKeyReqV2, SnpReportReq } from '../abi/dev-sev-guest.ts';
 import { encodeCertificateTable } from '../certs/table.ts';
 import { sevGuestFile } from '../devices/sev-guest/files.ts';
 import { TestGuest, testOpen } from '../devices/testing.ts';
@@ -98,6 +98,7 @@ describe('softsnp guest report', () => {
     [['report', '--key', 'vmrk']],
     [['key', '--fields', 'policy']],
     [['key', '--root', 'vlek']],
+    [['key', '--fields', 'launch_mit_vector']],
     [['certificates', '--format', 'text']],
     [['report', 'word']],
   ])('ends with 1 for wrong usage: %j', async (argv) => {
@@ -203,6 +204,17 @@ describe('softsnp guest key', () => {
       vmpl: 1,
       guest_svn: 7,
       tcb_version: 0xd500000000000003n,
+    });
+  });
+
+  it('asks in message version 2 for what depends on the launch mitigation vector', async () => {
+    const guest = new TestGuest();
+    const how = ['--fields', 'launch-mit-vector', '--launch-mit-vector', '0x5'];
+    expect(await run(guest, 'key', ...how)).toMatchObject({ code: 0, err: '' });
+    expect(guest.calls.at(-1)!.msg_version).toBe(2);
+    expect(SnpDerivedKeyReqV2.decode(lastRequest(guest))).toMatchObject({
+      guest_field_select: 0b1000000n,
+      launch_mit_vector: 5n,
     });
   });
 

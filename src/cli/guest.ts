@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { reportLayout } from '../abi/attestation-report.ts';
 import { ARK_GUID, ASK_GUID, CERT_GUIDS, CRL_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
-import { GuestFieldSelectV1, KeySel, RootKeySelect } from '../abi/guest-message.ts';
+import { GuestFieldSelectV2, KeySel, RootKeySelect } from '../abi/guest-message.ts';
 import { certificatesOf, toPem } from '../certs/pem.ts';
 import { decodeCertificateTable, type LocatedCertificateEntry } from '../certs/table.ts';
 import { concat, readU32, toHex, utf8 } from '../lib/bytes.ts';
@@ -119,23 +119,39 @@ export function guestVerb(output: Output, open: OpenDevice = openDevice): Verb {
       fields: {
         type: 'string',
         valueHint: 'NAMES',
-        description: `What of the guest is mixed in: ${Object.keys(GuestFieldSelectV1.bits).join(',')}`,
+        description: `What of the guest is mixed in: ${Object.keys(GuestFieldSelectV2.bits).join(',')}`,
         default: '',
       },
       'guest-svn': { type: 'string', valueHint: 'N', description: 'For guest_svn', default: '0' },
       tcb: { type: 'string', valueHint: 'WORD', description: 'TCB_VERSION, for tcb_version', default: '0' },
+      'launch-mit-vector': {
+        type: 'string',
+        valueHint: 'WORD',
+        description:
+          'For launch_mit_vector: asks in message version 2, which needs firmware of ABI 1.58 and a driver that passes on 40 bytes',
+      },
       out: { type: 'string', valueHint: 'FILE', description: 'Write the key here, for the owner alone' },
       ...VMPL_ARG,
       ...COMMON_ARGS,
     },
     run: ({ args }) => {
+      const fieldsWord = fieldsOption('fields', args.fields);
+      const fields = GuestFieldSelectV2.fromWord(fieldsWord);
       const request = {
         root_key_select: ROOTS[choiceOption('root', args.root, ['vcek', 'vmrk'])],
-        guest_field_select: fieldsOption('fields', args.fields),
+        guest_field_select: fieldsWord,
         vmpl: integerOption('vmpl', args.vmpl, 0, 3),
         guest_svn: integerOption('guest-svn', args['guest-svn'], 0, 0xffff_ffff),
         tcb_version: wordOption('tcb', args.tcb),
+        ...(args['launch-mit-vector'] === undefined
+          ? {}
+          : { launch_mit_vector: wordOption('launch-mit-vector', args['launch-mit-vector']) }),
       };
+      if (fields.launch_mit_vector === 1 && args['launch-mit-vector'] === undefined) {
+        throw new InputError('OPTION_INVALID', 'give the vector to mix in, too', {
+          where: '--fields launch_mit_vector without --launch-mit-vector',
+        });
+      }
       return using(args.device, async (device) => {
         const derived = await getDerivedKey(device, request);
         writeResult(args.out, derived, 0o600);
@@ -208,7 +224,7 @@ function reportRequest(args: ParsedArgs<typeof REPORT_ARGS>): ReportRequest {
 
 /** Names of GUEST_FIELD_SELECT bits, separated by commas. */
 function fieldsOption(option: string, text: string): bigint {
-  const { bits } = GuestFieldSelectV1;
+  const { bits } = GuestFieldSelectV2;
   const names = text === '' ? [] : text.split(',').map((name) => name.trim().replaceAll('-', '_'));
   return names.reduce((word, name) => {
     const bit = Object.entries(bits).find(([known]) => known === name)?.[1];

@@ -5,6 +5,7 @@ import {
   SNP_GUEST_REQUEST_EXITINFO2_OFFSET,
   SNP_REPORT_RESP_SIZE,
   SnpDerivedKeyReq,
+  SnpDerivedKeyReqV2,
   SnpDerivedKeyResp,
   SnpExtReportReq,
   SnpGuestIoctl,
@@ -82,17 +83,23 @@ export async function getExtReport(device: DeviceFile, request: ReportRequest): 
 }
 
 /**
- * A key derived from the guest's identity: 32 bytes.
+ * A key derived from the guest's identity: 32 bytes. With a `launch_mit_vector` it is asked for in message
+ * version 2, which firmware knows from ABI 1.58 on.
  *
  * Errors   DEVICE_REFUSED
  */
 export async function getDerivedKey(
   device: DeviceFile,
-  request: Partial<SnpDerivedKeyReq>,
+  request: Partial<SnpDerivedKeyReqV2>,
 ): Promise<Uint8Array> {
   const name = 'SNP_GET_DERIVED_KEY';
   const response = device.pin(new Uint8Array(SnpDerivedKeyResp.size));
-  const call = await send(device, name, device.pin(SnpDerivedKeyReq.encode(request)), response);
+  const { launch_mit_vector, ...first } = request;
+  const [version, payload] =
+    launch_mit_vector === undefined
+      ? ([1, SnpDerivedKeyReq.encode(first)] as const)
+      : ([2, SnpDerivedKeyReqV2.encode({ ...first, launch_mit_vector })] as const);
+  const call = await send(device, name, device.pin(payload), response, version);
   expectSuccess(name, call);
   const { status, derived_key } = MsgKeyRsp.decodeLoose(response.bytes);
   expectStatus(name, status);
@@ -110,10 +117,11 @@ async function send(
   name: keyof typeof SnpGuestIoctl,
   request: PinnedMemory,
   response: PinnedMemory,
+  version = 1,
 ): Promise<Outcome> {
   const argument = device.pin(
     SnpGuestRequestIoctl.encode({
-      msg_version: 1,
+      msg_version: version,
       req_data: request.address,
       resp_data: response.address,
     }),

@@ -171,6 +171,8 @@ export class TestGuest {
   readonly calls: SevGuestCall[] = [];
   /** Exit codes of the requests that reached the hypervisor. */
   readonly exits: number[] = [];
+  /** Headers of the messages that reached the firmware. */
+  readonly messages: GuestMessageHeader[] = [];
   /** What the host hands out: as many bytes as the certificates take. */
   certs: Uint8Array = new Uint8Array(0);
   /** SW_EXITINFO2 of the next exits; when used up, the firmware answers. */
@@ -231,6 +233,7 @@ export class TestGuest {
 
   #answer(message: Uint8Array): void {
     const header = GuestMessageHeader.decodeLoose(message.subarray(0, GuestMessageHeader.size));
+    this.messages.push(header);
     const end = GuestMessageHeader.size + header.msg_size;
     const request = this.#crypto.gcmOpen(
       VMPCK,

@@ -11,6 +11,7 @@ import { CERT_TABLE_ENTRY_SIZE, SEV_FW_BLOB_MAX_SIZE } from '../abi/cert-table.t
 import {
   SNP_REPORT_RESP_SIZE,
   SnpDerivedKeyReq,
+  SnpDerivedKeyReqV2,
   SnpDerivedKeyResp,
   SnpExtReportReq,
   SnpGuestIoctl,
@@ -257,8 +258,11 @@ export class SevGuest {
     });
   }
 
+  /** Differs  passes on all of a version 2 request (docs/limitations.md#devices) */
   #getDerivedKey(call: SevGuestCall): Answer | Guest<Answer> {
-    const payload = requestBytes(call, SnpDerivedKeyReq.size);
+    const given = call.req_data instanceof Uint8Array ? call.req_data.length : 0;
+    const whole = (call.msg_version & 0xff) >= 2 && given >= SnpDerivedKeyReqV2.size;
+    const payload = requestBytes(call, whole ? SnpDerivedKeyReqV2.size : SnpDerivedKeyReq.size);
     if (typeof payload === 'number') {
       return { ret: payload };
     }

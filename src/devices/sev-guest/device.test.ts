@@ -152,6 +152,19 @@ describe('before anything is sent', () => {
   });
 
   it.each([
+    [2, 40, 40],
+    [2, 32, 32],
+    [1, 40, 32],
+    [255, 48, 40],
+  ])('a key request of version %d with %d bytes is sent with %d', async (msg_version, given, sent) => {
+    const caller = new Caller();
+    const req_data = caller.memory.map(new Uint8Array(given));
+    const { ret } = await caller.ioctl(SNP_GET_DERIVED_KEY, { msg_version, req_data });
+    expect(ret).toBe(0);
+    expect(caller.guest.messages.map(({ msg_size }) => msg_size)).toEqual([sent]);
+  });
+
+  it.each([
     ['certs_len 0x5000', 0x1000n, 0x5000, Errno.EINVAL],
     ['certs_len 0xffffffff', 0x1000n, 0xffff_ffff, Errno.EINVAL],
     ['certs_len 1', 0x1000n, 1, Errno.EINVAL],

@@ -8,6 +8,7 @@
 import {
   SNP_GUEST_REQUEST_EXITINFO2_OFFSET,
   SnpDerivedKeyReq,
+  SnpDerivedKeyReqV2,
   SnpExtReportReq,
   SnpGuestIoctl,
   SnpGuestRequestIoctl,
@@ -55,7 +56,7 @@ export async function sevGuestIoctl(
     // Before the mutex: this answer waits for nobody.
     return { ret: -Errno.EINVAL, argument: null };
   }
-  const request = readRequest(memory, REQUEST_SIZES.get(cmd) ?? 0, req_data);
+  const request = readRequestOf(memory, cmd, msg_version, req_data);
   if (request === 'unreachable') {
     return { ret: -Errno.EIO, argument: null };
   }
@@ -67,6 +68,22 @@ export async function sevGuestIoctl(
   const written = argument.slice();
   writeU64(written, SNP_GUEST_REQUEST_EXITINFO2_OFFSET, reply.exitinfo2);
   return { ret, argument: written };
+}
+
+/** A key request of version 2 has eight bytes more, which no structure of Linux makes room for. */
+function readRequestOf(
+  memory: CallerMemory,
+  cmd: number,
+  msgVersion: number,
+  address: bigint,
+): ReturnType<typeof readRequest> {
+  if (cmd === SNP_GET_DERIVED_KEY && msgVersion >= 2) {
+    const whole = readRequest(memory, SnpDerivedKeyReqV2.size, address);
+    if (whole instanceof Uint8Array) {
+      return whole;
+    }
+  }
+  return readRequest(memory, REQUEST_SIZES.get(cmd) ?? 0, address);
 }
 
 function readRequest(
