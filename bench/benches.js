@@ -8,37 +8,20 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SnpExtReportReq, SnpGuestIoctl } from '../dist/abi/dev-sev-guest.js';
 import { setMemoryPrivate, setMemoryShared } from '../dist/guest/page-state.js';
-import { cpuSigOf, defaultImage, parseOvmf, planLaunch } from '../dist/launch/index.js';
-import { certificateBlob, Host, newHostState } from '../dist/machine/index.js';
+import { certificateBlob } from '../dist/machine/index.js';
 import { BlobFile } from '../dist/os/blob-file.js';
-import { nodeCrypto, systemRandom } from '../dist/os/node-crypto.js';
-import { systemClock } from '../dist/os/system-clock.js';
+import { launched, median, sleep } from './machine.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const cache =
   process.env.SOFTSNP_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'softsnp');
 const GiB = 2 ** 30;
 
-const sleep = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 const seconds = (work) => {
   const start = process.hrtime.bigint();
   work();
   return Number(process.hrtime.bigint() - start) / 1e9;
 };
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
-
-/** A host with one guest that has not run yet. */
-function launched(memoryBytes, blob = () => null) {
-  const crypto = nodeCrypto({ deterministic: false });
-  const state = newHostState(crypto, systemRandom, 'Milan', { seed: null });
-  const host = new Host({ crypto, random: systemRandom, clock: systemClock }, state);
-  const plan = planLaunch({ ovmf: parseOvmf(defaultImage()), vcpus: 1, cpuSig: cpuSigOf('EPYC-Milan-v2') });
-  const answer = host.launch({ name: 'bench', plan, memoryBytes, policy: 0x30000n, blob: blob(host) });
-  if (!answer.ok) {
-    throw new TypeError(`launch refused: ${answer.step} errno ${answer.errno}`);
-  }
-  return { host, guest: answer.guest };
-}
 
 /** Extended requests through all eight steps but the verification, beside bare signatures of as many bytes. */
 function extendedRequests() {

@@ -4,13 +4,14 @@
  * because machines differ and are shared. Floors are what the project promises; nothing here fails a build.
  */
 import { benches } from './benches.js';
+import { deviceBenches } from './devices.js';
 import { verifyBenches } from './verify.js';
 
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith('--'));
 const json = process.argv.includes('--json');
 
 const results = {};
-for (const bench of [...benches, ...verifyBenches]) {
+for (const bench of [...benches, ...deviceBenches, ...verifyBenches]) {
   if (wanted.length > 0 && !bench.names.some((name) => wanted.includes(name))) {
     continue;
   }
