@@ -7,6 +7,7 @@ import { openSync } from 'node:fs';
 import { SnpGuestIoctl, SnpGuestRequestIoctl, SnpReportReq } from '../dist/abi/dev-sev-guest.js';
 import { addressOf, ioctl } from '../dist/os/libc.js';
 
+// The kernel is told where they are, so they must stay referenced: by the handler below.
 const pinned = (size) => new Uint8Array(new ArrayBuffer(size));
 const request = pinned(SnpReportReq.size);
 const response = pinned(4000);
@@ -23,6 +24,7 @@ const fd = openSync(process.argv[2], 'r');
 process.on('message', ({ count }) => {
   const seconds = new Array(count);
   for (let i = 0; i < count; i++) {
+    request[0] = i;
     const start = process.hrtime.bigint();
     const ret = ioctl(fd, SnpGuestIoctl.SNP_GET_REPORT, argument);
     seconds[i] = Number(process.hrtime.bigint() - start) / 1e9;
