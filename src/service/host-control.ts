@@ -13,9 +13,12 @@ import { type FaultPlan, formatFaultRule, parseFaultRule } from '../kds/index.ts
 import { fromHex, toHex } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import type { ManagementAnswer } from '../machine/index.ts';
+import type { KvmRefusal } from '../vmm/kvm-fd.ts';
 import { formatBlobFault, parseBlobFault } from './blob-faults.ts';
 import { pathsOf } from './device-tree.ts';
-import type { GuestSpec, HostService, ServedGuest } from './host-service.ts';
+import type { HostService } from './host-service.ts';
+import type { BootFailure, GuestSpec, ServedGuest } from './served-guest.ts';
+import { decodeSnapshot, encodeSnapshot, type SnapshotDocument } from './snapshot-document.ts';
 
 /** A request the machine judged and refused: not the operator's mistake, nor softsnp's. */
 export class MachineRefusal {
@@ -51,6 +54,8 @@ export interface HostControlOptions {
   readonly surroundings: () => Surroundings;
   /** A guest from the words of the command line; the name is checked later. */
   readonly guestSpec: (name: string, options: Readonly<Record<string, string>>) => GuestSpec;
+  /** The same from `words` of a spec, whatever the command line of this host leaves to be said. */
+  readonly keptSpec: (name: string, words: Readonly<Record<string, string>>) => GuestSpec;
 }
 
 const TcbBody = v.strictObject({
@@ -228,18 +233,35 @@ export class HostControl {
     return launched instanceof MachineRefusal ? launched : describeGuest(launched);
   }
 
-  removeGuest(name: string) {
-    this.#guest(name);
-    this.service.removeGuest(name);
+  async removeGuest(name: string) {
+    if (!(await this.service.removeGuest(name))) {
+      throw unknownGuest(name);
+    }
     return {};
+  }
+
+  async saveSnapshot(): Promise<SnapshotDocument> {
+    const snapshot = await this.service.capture();
+    const document = encodeSnapshot(this.service.host, snapshot, this.#options.kdsFaults.list());
+    const guests = snapshot.guests.map(({ spec }) => spec.name);
+    this.service.events.emit({ type: 'snapshot', what: 'saved', guests });
+    return document;
+  }
+
+  async restoreSnapshot(body: unknown) {
+    const { snapshot, kdsFaults } = decodeSnapshot(this.service.host, body, this.#options.keptSpec);
+    const refused = await this.service.restore(snapshot);
+    if (refused !== null) {
+      return launchRefusal(refused.refusal, refused.guest);
+    }
+    this.#options.kdsFaults.replace(kdsFaults);
+    return this.status();
   }
 
   #guest(name: string): ServedGuest {
     const served = this.service.guests.get(name);
     if (served === undefined) {
-      throw new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', {
-        where: JSON.stringify(name.slice(0, 80)),
-      });
+      throw unknownGuest(name);
     }
     return served;
   }
@@ -280,22 +302,29 @@ export async function launchGuest(
   spec: GuestSpec,
 ): Promise<ServedGuest | MachineRefusal> {
   const answer = await service.addGuest(spec);
-  if (answer.ok) {
-    return answer.served;
-  }
-  return 'reason' in answer
-    ? new MachineRefusal(answer.step, answer.reason)
-    : refusal(answer.step, answer.errno, answer.fwStatus);
+  return answer.ok ? answer.served : launchRefusal(answer, null);
 }
 
-function describeGuest({ spec, guest, queue, measurement, blob, places, ended }: ServedGuest) {
+function launchRefusal(refused: KvmRefusal | BootFailure, guest: string | null): MachineRefusal {
+  const step = guest === null ? refused.step : `guest ${guest}: ${refused.step}`;
+  return 'reason' in refused
+    ? new MachineRefusal(step, refused.reason)
+    : refusal(step, refused.errno, refused.fwStatus);
+}
+
+const unknownGuest = (name: string): InputError =>
+  new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', {
+    where: JSON.stringify(name.slice(0, 80)),
+  });
+
+function describeGuest({ spec, guest, door, queue, measurement, blob, ended }: ServedGuest) {
   return {
     name: spec.name,
     key: spec.key,
     vcpus: guest.vcpuCount,
     measurement: toHex(measurement),
     certs: blob.name,
-    places: pathsOf(places),
+    places: pathsOf(door.places),
     requests: { served: queue.served, waiting: queue.waiting },
     ended,
   };
