@@ -14,19 +14,18 @@ import { SevDevice } from '../devices/sev/device.ts';
 import { sevPlaces } from '../devices/sev/files.ts';
 import type { EndorsementKind } from '../keys/index.ts';
 import { EnvironmentError, InputError, invariant } from '../lib/errors.ts';
-import { certificateBlob, type Host, type HostState } from '../machine/index.ts';
+import type { Host, HostState } from '../machine/index.ts';
 import { replaceBlob, tryLockBlobs } from '../os/blob-file.ts';
 import { errnoCode } from '../os/errno.ts';
 import { type PreparedFile, prepareFile } from '../os/state-dir.ts';
-import type { KvmRefusal } from '../vmm/kvm-fd.ts';
 import type { Places } from './device-tree.ts';
 import type { EventLog } from './event-log.ts';
 import { guardedSevFile } from './guarded-sev.ts';
 import { GuestDoor } from './guest-door.ts';
+import { blobFor, blobsOf, signingKeyOf } from './host-blobs.ts';
 import {
-  type BootFailure,
   driverStateOf,
-  type GuestKey,
+  GUEST_NAME,
   type GuestSpec,
   type KeptGuest,
   keptGuest,
@@ -35,6 +34,12 @@ import {
   type ServeOptions,
   serveGuest,
 } from './served-guest.ts';
+import {
+  type HostSnapshot,
+  type RestoreRefusal,
+  type StagedMachine,
+  stageMachine,
+} from './staged-machine.ts';
 import { Turns } from './turns.ts';
 
 export interface HostServiceOptions {
@@ -50,33 +55,6 @@ export interface HostServiceOptions {
   readonly sleep: (ms: number) => Promise<void>;
 }
 
-/** All that programs can see of a host and its guests. */
-export interface HostSnapshot {
-  /** What SecureProcessor.exportState gave. */
-  readonly platform: unknown;
-  /** Loaded hash stick, wrapped; null when there is none. */
-  readonly vlek: Uint8Array | null;
-  /** Legacy SEV is up. */
-  readonly legacySev: boolean;
-  readonly guests: readonly KeptGuest[];
-}
-
-/** What the machine said against a snapshot, of the host or of one guest. */
-export interface RestoreRefusal {
-  readonly ok: false;
-  readonly guest: string | null;
-  readonly refusal: KvmRefusal | BootFailure;
-}
-
-/** A machine that is to take the place of the one that runs. */
-interface StagedMachine {
-  readonly ok: true;
-  readonly host: Host;
-  readonly guests: readonly { readonly served: ServedGuest; readonly kept: KeptGuest }[];
-}
-
-/** Guests' names are names of files and parts of URLs. */
-export const GUEST_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 /** How long a change waits for readers of the blobs. They hold their locks for a report at a time. */
 const LOCK_TIMEOUT_MS = 5000;
 /** How long a snapshot waits for requests that are under way. */
@@ -308,7 +286,10 @@ export class HostService {
    */
   restore(snapshot: HostSnapshot): Promise<RestoreRefusal | null> {
     return this.#turns.take(async () => {
-      const staged = await this.#stage(snapshot);
+      const staged = await stageMachine(snapshot, {
+        machineOn: (platform) => this.#options.machine({ ...this.host.state, platform }),
+        serving: (host, name) => this.#serving(host, name),
+      });
       if (!staged.ok) {
         return staged;
       }
@@ -323,41 +304,6 @@ export class HostService {
       }
       return null;
     });
-  }
-
-  async #stage({ platform, vlek, legacySev, guests }: HostSnapshot): Promise<StagedMachine | RestoreRefusal> {
-    const host = this.#machineOn(platform);
-    const loaded = vlek === null ? null : host.management.vlekLoad(vlek);
-    if (loaded?.ok === false) {
-      const { errno, fwStatus } = loaded;
-      return { ok: false, guest: null, refusal: { ok: false, step: 'SNP_VLEK_LOAD', errno, fwStatus } };
-    }
-    const staged: { served: ServedGuest; kept: KeptGuest }[] = [];
-    for (const kept of guests) {
-      const { name } = kept.spec;
-      const answer = await serveGuest(kept.spec, { ...this.#serving(host, name), as: kept }).catch(
-        (cause: unknown) => {
-          throw refusedInput(`guest ${name}`, cause);
-        },
-      );
-      if (!answer.ok) {
-        return { ok: false, guest: name, refusal: answer };
-      }
-      staged.push({ served: answer.served, kept });
-    }
-    // Each VM has brought it up.
-    if (!legacySev) {
-      host.management.factoryReset();
-    }
-    return { ok: true, host, guests: staged };
-  }
-
-  #machineOn(platform: unknown): Host {
-    try {
-      return this.#options.machine({ ...this.host.state, platform });
-    } catch (cause) {
-      throw refusedInput('platform', cause);
-    }
   }
 
   /** All that can fail comes first: writing the blobs aside, then the state, which decides what a restart finds. */
@@ -458,34 +404,7 @@ export class HostService {
   }
 }
 
-/** What no machine could be made of is the snapshot's fault. */
-function refusedInput(where: string, cause: unknown): unknown {
-  return cause instanceof InputError && cause.code !== 'SNAPSHOT_MISMATCH'
-    ? new InputError('SNAPSHOT_INVALID', cause.message, { where, cause })
-    : cause;
-}
-
 function placesOf(host: Host): Places & { readonly '/dev/sev': FileNode } {
   const places = sevPlaces(new SevDevice({ process: host.kernel.spawn('devices') }));
   return { ...places, '/dev/sev': places['/dev/sev'] as FileNode };
-}
-
-const signingKeyOf = (host: Host): EndorsementKind =>
-  host.management.platformStatus().features.vlek_en === 1 ? 'VLEK' : 'VCEK';
-
-function kindFor(host: Host, key: GuestKey): EndorsementKind {
-  return key === 'auto' ? signingKeyOf(host) : key === 'vcek' ? 'VCEK' : 'VLEK';
-}
-
-const blobFor = (host: Host, key: GuestKey): Uint8Array => certificateBlob(host.chain(kindFor(host, key)));
-
-/** What is to be in the blobs of these guests: one certificate for all guests of a kind. */
-function blobsOf(host: Host, guests: readonly ServedGuest[]): (readonly [path: string, bytes: Uint8Array])[] {
-  const made = new Map<EndorsementKind, Uint8Array>();
-  return guests.map(({ spec, blob }) => {
-    const kind = kindFor(host, spec.key);
-    const bytes = made.get(kind) ?? blobFor(host, spec.key);
-    made.set(kind, bytes);
-    return [blob.name, bytes];
-  });
 }

@@ -16,6 +16,9 @@ import { type BlobFault, BlobFaults } from './blob-faults.ts';
 import type { GuestDoor } from './guest-door.ts';
 import { GuestQueue } from './guest-driver.ts';
 
+/** Guests' names are names of files and parts of URLs. */
+export const GUEST_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
 /** Which key a guest's certificates are for: of whatever signs unless a client asks otherwise, or always one. */
 export type GuestKey = 'auto' | 'vcek' | 'vlek';
 

@@ -13,8 +13,8 @@ import { equalBytes, fromHex, toHex, utf8 } from '../lib/bytes.ts';
 import { EnvironmentError, InputError, invariant } from '../lib/errors.ts';
 import type { Host } from '../machine/index.ts';
 import { formatBlobFault, parseBlobFault } from './blob-faults.ts';
-import { GUEST_NAME, type HostSnapshot } from './host-service.ts';
-import type { GuestSpec, KeptGuest } from './served-guest.ts';
+import { GUEST_NAME, type GuestSpec, type KeptGuest } from './served-guest.ts';
+import type { HostSnapshot } from './staged-machine.ts';
 
 const SNAPSHOT_VERSION = 1;
 /** As many configfs-tsm entries as one guest can have fill it; everything else is some kilobytes a guest. */

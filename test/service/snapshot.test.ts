@@ -182,6 +182,24 @@ describe('a snapshot', () => {
     expect(await derivedKey(host.guest('a'), 'VCEK')).toBe(key);
   });
 
+  it.each(['Genoa', 'Turin'] as const)(
+    'brings back a host of %s with reports of version 5',
+    async (product) => {
+      const chip = { reportVersion: 5, mitigations: { supported: 0x0fn, verified: 0x05n } } as const;
+      begin(1, newHostState(crypto, seededRandom(1), product, { seed: 1 }), { chip });
+      await host.launch('a');
+      const inside = await seenIn(host, 'a');
+      const outside = await seen(host);
+      const document = await saved(host);
+      expect(document.guests[0]!.context.launch_mit_vector).toBe('0x5');
+      await firmware(product === 'Turin' ? '2,2,2,5,90' : '11,0,24,90', '1.55.60');
+      await host.control.commit();
+      await restore(document);
+      expect(await seen(host)).toEqual(outside);
+      expect(await seenIn(host, 'a')).toEqual(later([inside], 4)[0]);
+    },
+  );
+
   it('takes away a VLEK that was loaded later', async () => {
     begin();
     await host.launch('a');
@@ -369,6 +387,25 @@ describe('a snapshot', () => {
   });
 });
 
+describe('the document', () => {
+  it('is as it is described, member by member', async () => {
+    begin();
+    await host.launch('guest');
+    await reportGroupOf(host, 'guest').mkdir!('entry', { uid: 0, gid: 0, pid: 1 });
+    const page = readFileSync(new URL('../../docs/reference/control-api.md', import.meta.url), 'utf8');
+    const described: unknown = JSON.parse(/^```json\n(\{\n {2}"softsnp_snapshot".*?)^```$/ms.exec(page)![1]!);
+    const members = (value: unknown): unknown =>
+      Array.isArray(value)
+        ? value.slice(0, 1).map(members)
+        : typeof value === 'object' && value !== null
+          ? Object.entries(value).map(([name, item]) => [name, name === 'options' ? null : members(item)])
+          : typeof value;
+    host.control.addFault({ rule: 'certs=busy*2' });
+    host.control.addFault({ rule: 'vcek=500*2' });
+    expect(members(await saved(host))).toEqual(members(described));
+  });
+});
+
 describe('saving', () => {
   it('waits for the request a guest is at, and holds the next ones back', async () => {
     begin();
@@ -402,8 +439,6 @@ describe('saving', () => {
   it('refuses what could not be restored for its size', async () => {
     begin();
     const rule = parseFaultRule(`vcek=429:${'1'.repeat(5000)}`);
-    host.kdsFaults.replace(new Array(3000).fill(rule));
-    await restore(await saved(host));
     host.kdsFaults.replace(new Array(3400).fill(rule));
     await expect(host.control.saveSnapshot()).rejects.toMatchObject({ code: 'SNAPSHOT_UNAVAILABLE' });
   });
@@ -438,6 +473,26 @@ describe('restoring', () => {
     expect(host.control.status()).toMatchObject({ mask_chip_id: false, tcb: { reported: '4,0,24,219' } });
     expect([...host.service.guests.keys()]).toEqual(['c']);
     expect(judge(await askExtReport(host.guest('c')))?.tcb).toBe(0xdb18000000000004n);
+  });
+
+  it('is what a change finds that waited for it', async () => {
+    begin();
+    await host.launch('a');
+    const document = await saved(host);
+    await Promise.all([restore(document), firmware('5,0,25,220', '1.55.40'), host.control.commit()]);
+    expect(host.control.tcb()).toMatchObject({ committed: '5,0,25,220', reported: '5,0,25,220' });
+    await Promise.all([restore(document), host.control.loadVlek({})]);
+    expect(host.control.status()).toMatchObject({ tcb: { current: '4,0,24,219' }, signing_key: 'VLEK' });
+    const masked = await saved(host);
+    await host.control.config({ mask_chip_id: true });
+    await Promise.all([restore(masked), host.control.config({ mask_chip_key: true })]);
+    expect(host.control.status()).toMatchObject({
+      mask_chip_id: false,
+      mask_chip_key: true,
+      vlek_loaded: true,
+    });
+    await Promise.all([restore(masked), host.control.removeVlek()]);
+    expect(judge(await askExtReport(host.guest('a')))?.key).toBe('VCEK');
   });
 
   it('is done, or not begun, when the host closes', async () => {
