@@ -22,8 +22,25 @@ import { tryLock } from './ofd-lock.ts';
 
 const TEMPORARY = /^\..*\.new$/;
 
+/** A file that is written, synced and not in its place yet. */
+export interface PreparedFile {
+  /** Moves it into place; the folder entry is synced too. */
+  place(): void;
+  discard(): void;
+}
+
 /** Writes a file aside, syncs it, and moves it into place; the folder entry is synced too. */
 export function replaceFile(directory: string, name: string, content: Uint8Array, mode = 0o600): void {
+  prepareFile(directory, name, content, mode).place();
+}
+
+/** Does of `replaceFile` all that can fail for want of space. */
+export function prepareFile(
+  directory: string,
+  name: string,
+  content: Uint8Array,
+  mode = 0o600,
+): PreparedFile {
   const aside = join(directory, `.${name}.new`);
   const fd = openSync(aside, 'w', mode);
   try {
@@ -38,8 +55,13 @@ export function replaceFile(directory: string, name: string, content: Uint8Array
     throw error;
   }
   closeSync(fd);
-  renameSync(aside, join(directory, name));
-  syncDirectory(directory);
+  return {
+    place() {
+      renameSync(aside, join(directory, name));
+      syncDirectory(directory);
+    },
+    discard: () => rmSync(aside, { force: true }),
+  };
 }
 
 function syncDirectory(directory: string): void {
