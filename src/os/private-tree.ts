@@ -109,12 +109,8 @@ export class PrivateTree {
    */
   async apply(): Promise<void> {
     const bases = new Map<string, Shown[]>();
-    for (const shown of this.#shown) {
-      if (shown.missing === '') {
-        await bind(shown.source, shown.base);
-      } else {
-        bases.set(shown.base, [...(bases.get(shown.base) ?? []), shown]);
-      }
+    for (const shown of this.#shown.filter(({ missing }) => missing !== '')) {
+      bases.set(shown.base, [...(bases.get(shown.base) ?? []), shown]);
     }
     // Inner folders first: the mirror of an outer one takes their mounts along.
     const ordered = [...bases].sort(([a], [b]) => b.length - a.length);
@@ -125,6 +121,10 @@ export class PrivateTree {
         await bind(source, placeFor(join(made, missing), isFolder));
       }
       await bind(made, base);
+    }
+    // Last: a mirror looks at each old entry, and must not find one there that this process serves.
+    for (const { source, base } of this.#shown.filter(({ missing }) => missing === '')) {
+      await bind(source, base);
     }
     await umount2(this.#scratch, Libc.MNT_DETACH);
     rmdirSync(this.#scratch);

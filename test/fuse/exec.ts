@@ -24,6 +24,8 @@ try {
   });
   tree.show('/dev/sev-guest', 'file', `${served.target}/device`);
   tree.show('/dev/cpu/0/msr', 'file', `${served.target}/cell`);
+  // There already, in a folder that is made anew for others.
+  tree.show('/dev/full', 'file', `${served.target}/text`);
   tree.show('/sys/kernel/config', 'folder', `${served.target}/folders`);
   tree.show('/etc/hosts', 'file', tree.file(utf8('127.0.0.1 kdsintf.amd.com\n')));
   await tree.apply();

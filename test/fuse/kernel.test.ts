@@ -21,14 +21,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type ServedTree, serveTree } from '../../src/devices/fuse/server.ts';
 import { type TestCounts, testTree } from '../../src/devices/fuse/testing.ts';
 import { ffiAvailable } from '../../src/os/libc.ts';
+import { type Compiled, compile } from '../compile.ts';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const folder = mkdtempSync(join(tmpdir(), 'softsnp-fuse-'));
 const client = join(folder, 'client');
-// Below the project, so that the compiled scripts find its dependencies.
-mkdirSync(join(root, '.cache'), { recursive: true });
-const built = mkdtempSync(join(root, '.cache', 'fuse-test-'));
-const script = (name: string): string => join(built, 'test', 'fuse', `${name}.js`);
+let compiled: Compiled;
+const script = (name: string): string => compiled.path(`test/fuse/${name}`);
 
 const isRoot = process.geteuid?.() === 0;
 /** A user that owns nothing here; ourselves when we are no more than that. */
@@ -98,28 +97,12 @@ beforeAll(() => {
   if (noTools !== null) {
     return;
   }
-  const config = join(built, 'tsconfig.json');
-  const files = ['serve', 'exec'].map((name) => join(root, 'test', 'fuse', `${name}.ts`));
-  const compilerOptions = { noEmit: false, rootDir: root, outDir: built };
-  writeFileSync(
-    config,
-    JSON.stringify({ extends: join(root, 'tsconfig.json'), compilerOptions, include: [], files }),
-  );
-  const tsc = spawnSync(
-    process.execPath,
-    [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', config],
-    {
-      encoding: 'utf8',
-    },
-  );
-  expect(tsc.stdout).toBe('');
+  compiled = compile(['test/fuse/serve', 'test/fuse/exec']);
   const gcc = spawnSync('gcc', ['-O1', '-pthread', '-o', client, join(root, 'test', 'fuse', 'client.c')], {
     encoding: 'utf8',
   });
   expect(gcc.stderr).toBe('');
-  for (const path of [folder, built]) {
-    spawnSync('chmod', ['-R', 'a+rX', path]);
-  }
+  spawnSync('chmod', ['-R', 'a+rX', folder]);
 });
 
 afterEach(async () => {
@@ -136,7 +119,7 @@ afterEach(async () => {
 
 afterAll(() => {
   rmSync(folder, { recursive: true });
-  rmSync(built, { recursive: true });
+  compiled?.remove();
 });
 
 describe.skipIf(missing !== null)('a tree served through /dev/fuse', () => {
@@ -337,6 +320,7 @@ set -e
 "$CLIENT" exchange /dev/sev-guest 20 > /dev/null
 mkdir /sys/kernel/config/entry; cat /sys/kernel/config/entry/name; rmdir /sys/kernel/config/entry
 cat /etc/hosts /dev/cpu/0/msr
+head -n 1 /dev/full
 head -c 4 /dev/urandom > /dev/null
 ls /sys/kernel > /dev/null
 id -u
@@ -352,7 +336,7 @@ describe.each([
     const failure = await run(process.execPath, [script('exec'), 'sh', '-c', inside], options).catch(
       (error) => error,
     );
-    expect(failure.stdout).toBe('entry\n127.0.0.1 kdsintf.amd.com\nempty\n0\n');
+    expect(failure.stdout).toBe('entry\n127.0.0.1 kdsintf.amd.com\nempty\nthe quick brown fox\n0\n');
     expect(failure.stderr).toBe('');
     expect(failure.code).toBe(7);
   });
