@@ -32,6 +32,13 @@ export const SOURCES = {
     date: '2024',
     url: 'https://www.amd.com/content/dam/amd/en/documents/processor-tech-docs/programmer-references/24593.pdf',
   },
+  APM3: {
+    title: 'AMD64 Architecture Programmer’s Manual, Volume 3: General-Purpose and System Instructions',
+    number: '24594',
+    revision: '3.36',
+    date: '2024',
+    url: 'https://www.amd.com/content/dam/amd/en/documents/processor-tech-docs/programmer-references/24594.pdf',
+  },
   KDS: {
     title: 'Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification',
     number: '57230',

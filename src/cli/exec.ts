@@ -22,6 +22,11 @@ const ARGS = {
     type: 'boolean',
     description: 'Give the command a network of its own in which kdsintf.amd.com is the emulated key service',
   },
+  cpuid: {
+    type: 'boolean',
+    description:
+      'Answer the CPUID instructions of the command as the processor of the host would, for programs that look for an EPYC (by ptrace; x86-64 alone)',
+  },
 } as const satisfies ArgsDef;
 
 export type ExecArgs = ParsedArgs<typeof ARGS>;

@@ -183,6 +183,12 @@ export const ERROR_CODES = {
       'Allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) and install util-linux, or run as root.',
     exit: 3,
   },
+  CPUID_UNAVAILABLE: {
+    kind: 'environment',
+    action:
+      'Leave --cpuid out, or give it what it needs: Linux on x86-64, the optional dependencies koffi and iced-x86, and ptrace(2), which sysctl kernel.yama.ptrace_scope=3 and seccomp filters can forbid.',
+    exit: 3,
+  },
   HOST_MEMORY_EXHAUSTED: {
     kind: 'input',
     action: 'Ask for less guest memory: the modelled host has 64 TiB of physical addresses.',

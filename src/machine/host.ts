@@ -13,6 +13,7 @@ import type { TraceSink } from '../lib/trace.ts';
 import { type CertificateChain, KeyService } from './endorsement.ts';
 import { Guest, type GuestOptions, type LaunchAnswer } from './guest.ts';
 import { type ManagementAnswer, ManagementTool } from './management.ts';
+import { type Processor, processorOf } from './processor.ts';
 import type { HostState } from './state.ts';
 import { traceGuestRequest, traceKvm } from './tracing.ts';
 
@@ -29,6 +30,7 @@ export interface HostDeps {
 export class Host {
   readonly deps: HostDeps;
   readonly chip: ChipConfig;
+  readonly processor: Processor;
   readonly hw: Hardware;
   readonly psp: SecureProcessor;
   readonly kernel: HostKernel;
@@ -47,6 +49,7 @@ export class Host {
     this.deps = deps;
     this.#state = state;
     this.chip = defaultChip(crypto, state.product, state.chipSecret, { ...chip, chipId: state.chipId });
+    this.processor = processorOf(this.chip);
     this.hw = new Hardware(crypto);
     this.psp = new SecureProcessor({
       ...{ hw: this.hw, crypto, random, chip: this.chip },
@@ -65,7 +68,7 @@ export class Host {
       this.psp.importState(state.platform);
     }
     this.kernel = new HostKernel({
-      ...{ hw: this.hw, psp: this.psp, clock },
+      ...{ hw: this.hw, psp: this.psp, clock, cpu: this.processor },
       engines: (vm, vcpuId, vmsa) => this.#guest(vm.name).engine(vcpuId, vmsa),
       ...(traced ? { onEvent: (event) => traceKvm(this.#guest(event.vm.name).tracer, event) } : {}),
     });

@@ -114,6 +114,15 @@ export function requireFfi(forWhat: string): void {
   native(forWhat);
 }
 
+/**
+ * The library itself, for calls that a single file makes.
+ *
+ * Errors   FFI_UNAVAILABLE, naming what does not work
+ */
+export function koffiFor(forWhat: string): typeof import('koffi') {
+  return native(forWhat).koffi;
+}
+
 /** Whether system calls can be made at all; asks without throwing. */
 export function ffiAvailable(): boolean {
   try {

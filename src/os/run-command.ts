@@ -3,20 +3,34 @@
  * Running the user's command inside namespaces this process serves: terminal, signals and exit status
  * pass through, and nothing of it outlives this process, however this process ends.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { isatty } from 'node:tty';
+import { CpuidTracer, type CpuidTracing } from './cpuid-tracer.ts';
 import { errnoCode } from './errno.ts';
 import { mountNamespace } from './namespaces.ts';
+import { NOT_EXECUTABLE, NOT_FOUND } from './traced-process.ts';
 
 export interface CommandEnd {
   /** What a shell would give as $?: 126 and 127 when the command could not be started. */
   readonly code: number;
   /** The signal that ended the command, if one did. */
   readonly signal: NodeJS.Signals | null;
-  /** Why the command could not be started: ENOENT, EACCES ... */
-  readonly notStarted: string | null;
+}
+
+export interface CommandOptions {
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Answers the command's CPUID instructions; null lets the processor do it. */
+  readonly cpuid?: CpuidTracing | null;
+}
+
+/** A command under way. */
+interface Started {
+  readonly ended: Promise<CommandEnd>;
+  kill(signal: NodeJS.Signals): void;
+  /** To be called when nothing of it is left. */
+  close(): void;
 }
 
 /** Sent to us alone by whoever manages processes, so the command must be told. */
@@ -43,17 +57,21 @@ done`;
 /**
  * Runs a command to its end with our stdio. To be called inside a private mount namespace: what else is
  * left in the namespace when the command ends is ended too, as the devices it was started for are going.
+ *
+ * Errors   CPUID_UNAVAILABLE when that was asked for and cannot be
  */
-export async function runCommand(command: readonly string[], env = process.env): Promise<CommandEnd> {
-  const [file = '', ...args] = command;
+export async function runCommand(
+  command: readonly string[],
+  { env = process.env, cpuid = null }: CommandOptions = {},
+): Promise<CommandEnd> {
   const watchdog = spawn('sh', ['-c', WATCHDOG], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
   // Without a watchdog everything works but the end by kill -9.
   watchdog.on('error', () => undefined);
-  let child: ChildProcess | null = null;
+  let started: Started | null = null;
   const quiet = isatty(0);
   const forward = (signal: NodeJS.Signals): void => {
     if (!(quiet && FROM_TERMINAL.includes(signal))) {
-      child?.kill(signal);
+      started?.kill(signal);
     }
   };
   // Caught before there is a command: it may do something that makes others send signals at once.
@@ -61,11 +79,12 @@ export async function runCommand(command: readonly string[], env = process.env):
   for (const signal of caught) {
     process.on(signal, forward);
   }
-  child = spawn(file, args, { stdio: 'inherit', env });
   try {
-    return await ended(child);
+    started = cpuid === null ? start(command, env) : startTracing(command, env, cpuid);
+    return await started.ended;
   } finally {
     await endStragglers(watchdog.pid);
+    started?.close();
     watchdog.stdin.on('error', () => undefined);
     watchdog.stdin.end('done\n');
     for (const signal of caught) {
@@ -74,17 +93,35 @@ export async function runCommand(command: readonly string[], env = process.env):
   }
 }
 
-function ended(child: ChildProcess): Promise<CommandEnd> {
-  return new Promise((resolve) => {
+function start([file = '', ...args]: readonly string[], env: NodeJS.ProcessEnv): Started {
+  const child = spawn(file, args, { stdio: 'inherit', env });
+  const ended = new Promise<CommandEnd>((resolve) => {
     child.once('error', (error) => {
-      const notStarted = errnoCode(error);
-      resolve({ code: notStarted === 'ENOENT' ? 127 : 126, signal: null, notStarted });
+      resolve({ code: errnoCode(error) === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE, signal: null });
     });
     child.once('exit', (code, signal) => {
-      const status = signal === null ? (code ?? 0) : 128 + constants.signals[signal];
-      resolve({ code: status, signal, notStarted: null });
+      resolve({ code: signal === null ? (code ?? 0) : 128 + constants.signals[signal], signal });
     });
   });
+  return { ended, kill: (signal) => child.kill(signal), close: () => undefined };
+}
+
+function startTracing(command: readonly string[], env: NodeJS.ProcessEnv, tracing: CpuidTracing): Started {
+  const tracer = new CpuidTracer(command, env, tracing);
+  return {
+    ended: tracer.ended.then(({ code, signal }) => ({
+      code,
+      signal: signal === null ? null : nameOf(signal),
+    })),
+    kill: (signal) => tracer.kill(signal),
+    close: () => tracer.close(),
+  };
+}
+
+/** Null for a real-time signal: those have no names, and Node cannot send them. */
+function nameOf(signal: number): NodeJS.Signals | null {
+  const found = Object.entries(constants.signals).find(([, number]) => number === signal);
+  return found === undefined ? null : (found[0] as NodeJS.Signals);
 }
 
 /** Ends this process the way the command ended: by the same signal, or with the same exit code. */

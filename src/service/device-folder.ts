@@ -49,7 +49,7 @@ export async function serveDevices(options: DeviceFolderOptions): Promise<Device
   replaceFile(dirname(record), basename(record), utf8(JSON.stringify([...Object.keys(system), folder])));
   const guests = new LiveDirectory();
   const root = new LiveDirectory();
-  root.set('host', treeOf(service.hostPlaces));
+  root.set('host', treeOf({ ...service.hostPlaces, ...service.processorPlaces }));
   root.set('guests', guests);
   for (const [name, { door }] of service.guests) {
     guests.set(name, treeOf(door.places));

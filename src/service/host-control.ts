@@ -87,6 +87,7 @@ export class HostControl {
       ...this.#options.surroundings(),
       product: host.chip.product,
       chip_id: toHex(host.chip.chipId),
+      processor: { ...host.processor, places: pathsOf(this.service.processorPlaces) },
       firmware: this.#firmware(),
       tcb: this.tcb(),
       signing_key: this.service.signingKey,

@@ -10,6 +10,8 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { formatTcb, type TcbParts } from '../abi/tcb-version.ts';
 import type { Eventually, FileNode } from '../devices/fuse/filesystem.ts';
+import { KvmDevice } from '../devices/kvm/device.ts';
+import { kvmPlaces } from '../devices/kvm/files.ts';
 import { SevDevice } from '../devices/sev/device.ts';
 import { sevPlaces } from '../devices/sev/files.ts';
 import type { EndorsementKind } from '../keys/index.ts';
@@ -67,12 +69,15 @@ export class HostService {
   readonly events: EventLog;
   /** What the host itself shows: /dev/sev and what goes with it. */
   readonly hostPlaces: Places;
+  /** What it shows besides where programs are to take the emulated processor for the real one. */
+  readonly processorPlaces: Places;
   readonly #options: HostServiceOptions;
   /** Of whatever changes the host or the set of its guests. */
   readonly #turns = new Turns();
   readonly #doors = new Map<string, GuestDoor>();
   #host: Host;
   #sevFile: FileNode;
+  #kvm: KvmDevice;
   #guests: Map<string, ServedGuest> = new Map();
 
   /**
@@ -94,6 +99,8 @@ export class HostService {
         (command, work) => this.change(command, work),
       ),
     };
+    this.#kvm = kvmOf(options.host);
+    this.processorPlaces = kvmPlaces(() => this.#kvm);
   }
 
   /** The machine: another one after a snapshot is restored. */
@@ -327,6 +334,7 @@ export class HostService {
     }
     this.#host = host;
     this.#sevFile = placesOf(host)['/dev/sev'];
+    this.#kvm = kvmOf(host);
     this.#guests = new Map(guests.map(({ served }) => [served.spec.name, served]));
     for (const file of prepared) {
       file.place();
@@ -403,6 +411,8 @@ export class HostService {
     }
   }
 }
+
+const kvmOf = (host: Host): KvmDevice => new KvmDevice({ process: host.kernel.spawn('kvm') });
 
 function placesOf(host: Host): Places & { readonly '/dev/sev': FileNode } {
   const places = sevPlaces(new SevDevice({ process: host.kernel.spawn('devices') }));
