@@ -207,11 +207,16 @@ function candidates(file: string, env: Environment): readonly Candidate[] {
   const paths = file.includes('/')
     ? [file]
     : (env['PATH'] ?? DEFAULT_PATH).split(':').map((folder) => join(folder === '' ? '.' : folder, file));
-  return file === ''
-    ? []
-    : paths
-        .filter((path) => statSync(path, { throwIfNoEntry: false }) !== undefined)
-        .map((path) => ({ path, isScript: isPlainScript(path) }));
+  return file === '' ? [] : paths.filter(mayBeThere).map((path) => ({ path, isScript: isPlainScript(path) }));
+}
+
+function mayBeThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    // In a folder that is not open to us, say: the kernel has the last word.
+    return true;
+  }
 }
 
 function isPlainScript(path: string): boolean {

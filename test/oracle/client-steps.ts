@@ -9,12 +9,10 @@ export interface Step {
   readonly command: string;
   /** Why it fails on a real machine, too, under conditions like these; null when it works. */
   readonly refused: string | null;
-  /** Executes CPUID and goes on only on an EPYC: no file can stand in for that. */
-  readonly epyc: boolean;
 }
 
 function step(client: string, subcommand: string, command: string): Step {
-  return { client, subcommand, command, refused: null, epyc: false };
+  return { client, subcommand, command, refused: null };
 }
 
 const snpguest = (subcommand: string, args: string): Step =>
@@ -22,14 +20,14 @@ const snpguest = (subcommand: string, args: string): Step =>
 
 const snphost = (args: string): Step => step('snphost', args, `$BIN/snphost ${args}`);
 
-const onEpyc = (args: string): Step => ({ ...snphost(args), epyc: true });
-
 const go = (subcommand: string, command: string): Step => step('go-sev-guest', subcommand, command);
 
 const ATTEST = '$BIN/attest -inform hex -infile nonce.hex';
 const CHECK = '$BIN/check -product_name Milan-B1 -product_key_path kds/chain.pem -guest_policy 196608';
 /** go-sev-guest asks the device only where there is no configfs. */
 const WITHOUT_CONFIGFS = 'mount -t tmpfs none /sys/kernel/config';
+/** Certificate and key by which the key service knows the cloud provider. */
+const CSP = 'state/tls/client-softsnp.example.pem state/tls/client-softsnp.example.key';
 const ENTRY = '/sys/kernel/config/tsm/report/hand';
 
 /** In this order: later ones use what earlier ones wrote. */
@@ -63,21 +61,6 @@ export const STEPS: readonly Step[] = [
   go('check -inform proto', `${CHECK} -in go-ext.pb -inform proto`),
   go('check -check_crl', `${CHECK} -in go-ext.bin -check_crl=true`),
   go('check, refusing another nonce', `! ${CHECK} -in go-ext.bin -report_data $(printf %0128d 0)`),
-  snphost('commit'),
-  onEpyc('show guests'),
-  onEpyc('show identifier'),
-  onEpyc('show tcb'),
-  onEpyc('show vcek-url'),
-  onEpyc('show version'),
-  onEpyc('config set 3 0 23 200 0'),
-  onEpyc('config reset'),
-  onEpyc('fetch vek pem snphost'),
-  onEpyc('fetch ca pem snphost'),
-  onEpyc('fetch crl snphost'),
-  onEpyc('ok'),
-  snphost('export pem blob.bin exported'),
-  snphost('import blob imported.bin'),
-  snphost('verify certs blob'),
   step(
     'sh',
     'configfs-tsm: mkdir, inblob, outblob, auxblob, rmdir',
@@ -88,6 +71,44 @@ export const STEPS: readonly Step[] = [
     'python3',
     'kdsintf.amd.com crl',
     `python3 -c "import urllib.request as u; u.urlopen('https://kdsintf.amd.com/vcek/v1/Milan/crl').read()"`,
+  ),
+  snphost('commit'),
+  snphost('show guests'),
+  snphost('show identifier'),
+  snphost('show tcb'),
+  snphost('show version'),
+  snphost('show vcek-url'),
+  snphost('show vlek-url'),
+  snphost('show hashsticks-url'),
+  step('curl', 'what snphost show vcek-url says', 'curl -sSf -o url.der "$($BIN/snphost show vcek-url)"'),
+  snphost('config set 3 0 23 200 0'),
+  step('snphost', 'show tcb, after config set', '$BIN/snphost show tcb'),
+  snphost('config reset'),
+  step('snphost', 'show tcb, after config reset', '$BIN/snphost show tcb'),
+  snphost('fetch vek pem snphost'),
+  snphost('fetch ca pem snphost'),
+  snphost('fetch crl snphost'),
+  snphost('verify certs snphost'),
+  snphost('ok'),
+  snphost('ok --output json'),
+  snphost('export pem blob.bin exported'),
+  snphost('import blob imported.bin'),
+  snphost('verify certs blob'),
+  step('snphost', 'fetch hashsticks', `$BIN/snphost fetch hashsticks vlek ${CSP}`),
+  step(
+    'snphost',
+    'fetch vek --endorser vlek',
+    '$BIN/snphost fetch vek pem vlek --endorser vlek --client-cert state/tls/client-softsnp.example.pem --private-key state/tls/client-softsnp.example.key',
+  ),
+  snphost('fetch ca pem vlek --endorser vlek'),
+  snphost('fetch crl vlek --endorser vlek'),
+  step('snphost', 'verify certs, VLEK', '$BIN/snphost verify certs vlek'),
+  step('snphost', 'verify vlek-hashstick', '$BIN/snphost verify vlek-hashstick vlek/hashsticks'),
+  step('snphost', 'vlek-load', '$BIN/snphost vlek-load vlek/hashsticks'),
+  step(
+    'snpguest',
+    'report and verify attestation, VLEK',
+    '$BIN/snpguest report vlek.bin request-vlek.bin --random && $BIN/snpguest verify attestation vlek vlek.bin',
   ),
   // Last, for nothing brings the key back.
   {
