@@ -169,6 +169,12 @@ describe.skipIf(missing !== null)('a traced command', () => {
     expect(await running.ended).toEqual([null, 'SIGTERM']);
   });
 
+  it('may be killed in the middle of a CPUID, and leaves nothing behind', async () => {
+    const kill = `${client} threads 8 2000 & p=$!; sleep 0.0$i; kill -9 $p`;
+    const script = `for i in 1 2 3 4 5 6; do ${kill}; done; wait; ${client} threads 4 10`;
+    expect(await output('Milan', 'sh', '-c', script)).toBe('wrong: 0\n');
+  });
+
   it('ends when softsnp is killed', async () => {
     const running = await new Running(client, 'up').up();
     running.child.kill('SIGKILL');

@@ -127,10 +127,12 @@ describe.each(identities)('softsnp exec as $who', (identity) => {
     },
   );
 
-  it.skipIf(skipDetails || spawnSync('script', ['--version']).status !== 0)(
-    'lets Ctrl-C at a terminal reach the command, once',
-    async () => {
-      const command = `exec ${process.execPath} ${bin} exec -- sh -c 'trap "echo caught; exit 6" INT; echo up; sleep 30 & wait'`;
+  it
+    .skipIf(skipDetails || spawnSync('script', ['--version']).status !== 0)
+    .each(LONG ? ['exec', 'exec --cpuid'] : ['exec'])(
+    'lets Ctrl-C at a terminal reach the command, once: %s',
+    async (verb) => {
+      const command = `exec ${process.execPath} ${bin} ${verb} -- sh -c 'trap "echo caught; exit 6" INT; echo up; sleep 30 & wait'`;
       const terminal = spawn('script', ['-qefc', command, '/dev/null'], {
         ...{ cwd: folder, stdio: ['pipe', 'pipe', 'inherit'], ...identity.options },
         env: { PATH: process.env['PATH'], HOME: folder, SHELL: '/bin/sh' },
