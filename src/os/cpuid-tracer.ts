@@ -297,7 +297,10 @@ export class CpuidTracer {
           this.#remembered.set(key, known);
         }
       }
-      return await known;
+      return await known.catch((error) => {
+        this.#remembered.delete(key);
+        throw error;
+      });
     } catch (error) {
       // Otherwise it was killed meanwhile.
       if (['EACCES', 'EPERM'].includes(errnoCode(error))) {
@@ -319,7 +322,7 @@ export class CpuidTracer {
     };
     const told = await cpuidSites(source, this.#tracing.offsets);
     if (told !== null && told.untold !== null) {
-      this.#tracing.onUntold(await readlink(link), told.untold);
+      this.#tracing.onUntold(await readlink(link).catch(() => 'a program that has ended'), told.untold);
     }
     return told;
   }
