@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { EnvironmentError } from '../../src/lib/errors.ts';
 import { ffiAvailable } from '../../src/os/libc.ts';
 import { machineCode } from '../../src/os/machine-code.ts';
@@ -18,6 +18,9 @@ const here = dirname(fileURLToPath(import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'softsnp-cpuid-'));
 const client = join(folder, 'client');
 let compiled: Compiled;
+/** Others may keep the machine busy. */
+const PATIENT = { timeout: 10_000, interval: 5 };
+const started: ChildProcess[] = [];
 
 function obstacle(): string | null {
   if (!ffiAvailable()) {
@@ -70,6 +73,7 @@ class Running {
     this.child = spawn(process.execPath, execIn('Milan', ...command), {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
+    started.push(this.child);
     this.ended = once(this.child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
     this.child.stdout!.on('data', (chunk) => {
       this.#said += String(chunk);
@@ -83,7 +87,7 @@ class Running {
   }
 
   async says(pattern: RegExp): Promise<void> {
-    await expect.poll(() => this.#said, { interval: 5 }).toMatch(pattern);
+    await expect.poll(() => this.#said, PATIENT).toMatch(pattern);
   }
 
   /** As in /proc: t is a stop that a tracer knows of, Z is dead. */
@@ -100,6 +104,12 @@ beforeAll(() => {
   if (missing === null) {
     compiled = compile(['test/cpuid/exec']);
     gcc('client', '-Wall', '-Wextra');
+  }
+});
+
+afterEach(() => {
+  for (const child of started.splice(0)) {
+    child.kill('SIGKILL');
   }
 });
 
@@ -160,7 +170,7 @@ describe.skipIf(missing !== null)('a traced command', () => {
     running.child.kill('SIGUSR1');
     await running.says(/caught 10/);
     process.kill(running.pid, 'SIGSTOP');
-    await expect.poll(() => running.state, { interval: 5 }).toBe('t');
+    await expect.poll(() => running.state, PATIENT).toBe('t');
     process.kill(running.pid, 'SIGCONT');
     await running.says(/caught 18/);
     running.child.kill('SIGINT');
@@ -179,7 +189,7 @@ describe.skipIf(missing !== null)('a traced command', () => {
     const running = await new Running(client, 'up').up();
     running.child.kill('SIGKILL');
     await running.ended;
-    await expect.poll(() => running.state, { interval: 5 }).toMatch(/^[ZX]$|^gone$/);
+    await expect.poll(() => running.state, PATIENT).toMatch(/^[ZX]$|^gone$/);
   });
 
   it('may be at a fixed address and stripped; one that does not say where its functions are is named', async () => {
