@@ -278,10 +278,7 @@ describe('a hostile client', () => {
       const silent = ask(server.http!, vcek('Milan')).catch((error: Error) => error);
       const half = askRaw(server.http!, 'GET /');
       const idle = askRaw(server.http!, '');
-      await new Promise((resolve) => {
-        setTimeout(resolve, 30);
-      });
-      expect(server.connections).toBe(3);
+      await expect.poll(() => server.connections).toBe(3);
       await server.close();
       expect(server.connections).toBe(0);
       expect(await silent).toBeInstanceOf(Error);
