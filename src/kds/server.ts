@@ -411,7 +411,9 @@ async function readBody(
 
 function deliver(answer: KdsAnswer, response: ServerResponse, socket: Socket): void {
   const { status, headers, body, delivery } = answer;
-  const length = { 'content-length': String(body.length) };
+  // These have no body, and a length would make clients wait for one.
+  const isBodiless = status === 204 || status === 304;
+  const length = isBodiless ? {} : { 'content-length': String(body.length) };
   const half = body.subarray(0, body.length >> 1);
   switch (delivery?.kind) {
     case 'silent':

@@ -109,8 +109,15 @@ export const ERROR_CODES = {
   },
   LISTEN_FAILED: {
     kind: 'environment',
-    action: 'Choose a free port; ports below 1024 need CAP_NET_BIND_SERVICE or softsnp exec.',
+    action:
+      'Choose an address of this machine and a free port; ports below 1024 need CAP_NET_BIND_SERVICE or softsnp exec.',
     exit: 3,
+  },
+  TLS_ROOT_INVALID: {
+    kind: 'input',
+    action:
+      'Put back a good copy of the file, or remove it: the next start makes a new root, which clients must then be told to trust.',
+    exit: 1,
   },
   KDS_NOT_FOUND: {
     kind: 'environment',
