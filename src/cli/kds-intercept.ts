@@ -10,7 +10,7 @@ import type { HostState } from '../machine/index.ts';
 import { raiseLoopback } from '../os/namespaces.ts';
 import { systemRandom } from '../os/node-crypto.ts';
 import type { PrivateTree } from '../os/private-tree.ts';
-import { replaceFile } from '../os/state-dir.ts';
+import { putFile } from '../os/shared-folder.ts';
 import { systemClock } from '../os/system-clock.ts';
 import { type TlsFiles, tlsFiles } from './kds-tls-files.ts';
 
@@ -51,13 +51,16 @@ export interface InterceptedKds {
  * Clients trust what they trusted before and the TLS root of this state folder. The seeded clock is not
  * asked here: TLS clients go by the real time.
  *
- * Errors   NAMESPACE_UNAVAILABLE, LISTEN_FAILED, STATE_UNWRITABLE
+ * Errors   NAMESPACE_UNAVAILABLE, LISTEN_FAILED, STATE_UNWRITABLE, TLS_ROOT_INVALID
  */
 export async function interceptKds(tree: PrivateTree, host: KeyedHost): Promise<InterceptedKds> {
   const { state, crypto, random, clock, faults, onFault } = host;
   raiseLoopback();
   const folder = join(host.folder, TLS_FOLDER);
   const tls = tlsFiles(folder, [state.csp], systemClock.nowMs(), systemRandom);
+  for (const warning of tls.warnings) {
+    onFault(warning, 'TLS');
+  }
   const server = await startKdsServer({
     service: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, faults }),
     identity: tls.identity,
@@ -83,7 +86,7 @@ function trust(tree: PrivateTree, folder: string, { identity }: TlsFiles): Reado
   for (const [bundle, pem] of known) {
     tree.show(bundle, 'file', tree.file(utf8(`${pem}\n${identity.root}`)));
   }
-  replaceFile(folder, BUNDLE_FILE, utf8(`${known[0]?.[1] ?? ''}\n${identity.root}`), 0o644);
+  putFile(folder, BUNDLE_FILE, utf8(`${known[0]?.[1] ?? ''}\n${identity.root}`), 0o644);
   return {
     SSL_CERT_FILE: path,
     CURL_CA_BUNDLE: path,

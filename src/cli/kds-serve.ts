@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `softsnp kds serve`: the key service of a host or of a whole fleet, until a signal ends it. */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import {
   FaultPlan,
@@ -19,6 +19,7 @@ import type { MachineCrypto } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
 import { decodeHostState } from '../machine/state.ts';
 import { nodeCrypto, systemRandom } from '../os/node-crypto.ts';
+import { shutdownSignal } from '../os/shutdown.ts';
 import { systemClock } from '../os/system-clock.ts';
 import { STATE_FILE } from './host-state.ts';
 import { type TlsFiles, tlsFiles } from './kds-tls-files.ts';
@@ -70,32 +71,38 @@ const ARGS = {
 type Args = ParsedArgs<typeof ARGS>;
 
 /** `softsnp kds serve`, writing to `output` and serving until the promise resolves. */
-export function kdsServeVerb(output: Output, untilEnd: () => Promise<void> = endSignal): Verb {
+export function kdsServeVerb(output: Output, untilEnd: () => Promise<unknown> = shutdownSignal): Verb {
   return defineCommand({
     meta: {
       name: 'serve',
       description:
-        'Serve AMD’s key service for softsnp chips. Prints a line when it is ready; SIGTERM and SIGINT end it',
+        'Serve AMD’s key service for softsnp chips. Prints a line when it is ready; SIGTERM, SIGINT and SIGHUP end it. Exit codes: 0 ended by a signal, 1 wrong usage or unreadable files, 3 the system refused',
     },
     args: ARGS,
     run: ({ args }) => serve(args, output, untilEnd),
   });
 }
 
-async function serve(args: Args, output: Output, untilEnd: () => Promise<void>): Promise<number> {
+async function serve(args: Args, output: Output, untilEnd: () => Promise<unknown>): Promise<number> {
   const crypto = nodeCrypto({ deterministic: false });
   const fleet = fleetOf(args, crypto);
   const ports = portsOf(args);
-  const tls = ports.tls === undefined && ports.provider === undefined ? null : tlsOf(args, fleet);
+  const isTls = ports.tls !== undefined || ports.provider !== undefined;
+  if (!isTls && args['tls-dir'] !== undefined) {
+    throw new InputError('OPTION_INVALID', 'is for --tls and --provider', { where: '--tls-dir' });
+  }
+  const misbehaviour = misbehaviourOf(args);
+  const tls = isTls ? tlsOf(args, fleet) : null;
   const service = new KdsService({
     fleet,
     clock: systemClock,
     random: systemRandom,
-    faults: new FaultPlan(args.fault === undefined ? [] : parseFaultRules(args.fault)),
-    retryAfter: args['retry-after'] === true,
-    ...(args.rate === undefined ? {} : { rate: parseRate(args.rate) }),
+    ...misbehaviour,
   });
   const ended = untilEnd();
+  for (const warning of tls?.warnings ?? []) {
+    output.stderr(`softsnp: ${warning}\n`);
+  }
   const server = await startKdsServer({
     ...ports,
     service,
@@ -111,6 +118,16 @@ async function serve(args: Args, output: Output, untilEnd: () => Promise<void>):
   await ended;
   await server.close();
   return EXIT_OK;
+}
+
+function misbehaviourOf({ fault, rate, 'retry-after': retryAfter }: Args) {
+  if (rate === undefined && retryAfter === true) {
+    throw new InputError('OPTION_INVALID', 'is for --rate', { where: '--retry-after' });
+  }
+  return {
+    faults: new FaultPlan(fault === undefined ? [] : parseFaultRules(fault)),
+    ...(rate === undefined ? {} : { rate: parseRate(rate), retryAfter: retryAfter === true }),
+  };
 }
 
 function fleetOf({ state, fleet }: Args, crypto: MachineCrypto): Fleet {
@@ -159,7 +176,7 @@ function tlsOf(args: Args, fleet: Fleet): TlsFiles {
     throw new InputError('OPTION_INVALID', 'a place for the TLS root is needed', { where: '--tls-dir' });
   }
   const csps = fleet.providers.map(({ csp }) => csp);
-  return tlsFiles(folder, csps, systemClock.nowMs(), systemRandom);
+  return tlsFiles(resolve(folder), csps, systemClock.nowMs(), systemRandom);
 }
 
 function readyLine(server: KdsServer, tls: TlsFiles | null, fleet: Fleet, json: boolean): string {
@@ -185,20 +202,4 @@ function logAnswer(entry: KdsLogEntry, json: boolean, output: Output): void {
   output.stderr(
     `${line}${csp === null ? '' : ` ${JSON.stringify(csp)}`}${fault === null ? '' : ` fault=${fault}`}\n`,
   );
-}
-
-/** Resolves at the first SIGTERM or SIGINT; the second one has its usual effect. */
-function endSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    const signals = ['SIGTERM', 'SIGINT'] as const;
-    const end = (): void => {
-      for (const signal of signals) {
-        process.removeListener(signal, end);
-      }
-      resolve();
-    };
-    for (const signal of signals) {
-      process.on(signal, end);
-    }
-  });
 }

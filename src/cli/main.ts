@@ -31,5 +31,13 @@ export const softsnpCommand: Verb = defineCommand({
 });
 
 export async function main(argv: readonly string[]): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      // Whoever read the log of a service has gone: lines are lost, and the service goes on.
+      if (error.code !== 'EPIPE') {
+        throw error;
+      }
+    });
+  }
   process.exitCode = await runCli(softsnpCommand, argv, packageJson.version);
 }

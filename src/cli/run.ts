@@ -27,7 +27,6 @@ export const EXIT_USAGE = 1;
 
 interface Resolved {
   readonly command: Verb;
-  readonly parent: Verb | undefined;
   readonly path: readonly string[];
   readonly rest: readonly string[];
 }
@@ -40,14 +39,13 @@ async function resolved<T>(
 
 async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolved> {
   let command = root;
-  let parent: Verb | undefined;
   const path: string[] = [];
   let rest = argv;
   for (;;) {
     const children = await resolved(command.subCommands);
     const word = rest[0];
     if (children === undefined || word === undefined || word.startsWith('-')) {
-      return { command, parent, path, rest };
+      return { command, path, rest };
     }
     const child = children[word];
     if (child === undefined) {
@@ -59,7 +57,6 @@ async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolve
         },
       );
     }
-    parent = command;
     command = (await resolved(child)) as Verb;
     path.push(word);
     rest = rest.slice(1);
@@ -67,6 +64,12 @@ async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolve
 }
 
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** Help with the whole name of the command: citty itself knows but one word before the last. */
+function usageOf(command: Verb, path: readonly string[]): Promise<string> {
+  const before = ['softsnp', ...path].slice(0, path.length).join(' ');
+  return renderUsage(command, { meta: { name: before } });
+}
 
 /** Refuses what citty would silently ignore. */
 function checkArguments(args: ArgsDef, argv: readonly string[], where: string): void {
@@ -137,15 +140,15 @@ export async function runCli(
       output.stdout(`softsnp ${version}\n`);
       return EXIT_OK;
     }
-    const { command, parent, path, rest } = await resolveVerb(root, argv);
+    const { command, path, rest } = await resolveVerb(root, argv);
     const separator = rest.indexOf('--');
     const own = separator < 0 ? rest : rest.slice(0, separator);
     if (own.includes('--help') || own.includes('-h')) {
-      output.stdout(`${await renderUsage(command, parent)}\n`);
+      output.stdout(`${await usageOf(command, path)}\n`);
       return EXIT_OK;
     }
     if (command.run === undefined) {
-      output.stderr(`${await renderUsage(command, parent)}\n`);
+      output.stderr(`${await usageOf(command, path)}\n`);
       return EXIT_USAGE;
     }
     checkArguments((await resolved(command.args)) ?? {}, rest, ['softsnp', ...path].join(' '));

@@ -143,7 +143,7 @@ export class KdsClient {
    * Errors   KDS_NOT_FOUND, KDS_UNAVAILABLE, KDS_ANSWER_REFUSED
    */
   chain(path: EndorsementPath, product: ProductLine): Promise<KdsChain> {
-    return this.#chain(path, product, false);
+    return this.#chain(path, product, this.#deadline());
   }
 
   /**
@@ -157,15 +157,16 @@ export class KdsClient {
     const name: VcekName = { type: 'vcek', product, hwid: hwid.toLowerCase(), tcb };
     return this.#once(this.#url(name), async (url) => {
       const { judge } = this.#options;
-      const chain = await this.chain('vcek', product);
+      const untilMs = this.#deadline();
+      const chain = await this.#chain('vcek', product, untilMs);
       const kept = this.#cache.get(url);
       if (kept !== null && judge.vcek(kept, name, chain) === null) {
         return kept;
       }
-      const der = await this.#download(url, derOfBody);
+      const der = await this.#download(url, derOfBody, untilMs);
       if (judge.vcek(der, name, chain) !== null) {
         // AMD has replaced an intermediate before: the chain may be older than the certificate.
-        const renewed = await this.#chain('vcek', product, true);
+        const renewed = await this.#chain('vcek', product, untilMs, true);
         const why = judge.vcek(der, name, renewed);
         if (why !== null) {
           throw refused(url, why);
@@ -183,30 +184,33 @@ export class KdsClient {
    */
   async crl(path: EndorsementPath, product: ProductLine): Promise<Uint8Array> {
     const name: AuthorityName = { type: 'crl', path, product };
-    const chain = await this.chain(path, product);
+    const untilMs = this.#deadline();
+    const chain = await this.#chain(path, product, untilMs);
     const seen = this.#entry(this.#url(name))?.bytes ?? null;
-    return this.#refreshed(name, false, derOfBody, (der) => this.#options.judge.crl(der, name, chain, seen));
+    const judge = (der: Uint8Array): string | null => this.#options.judge.crl(der, name, chain, seen);
+    return this.#refreshed(name, { read: derOfBody, judge, untilMs, renew: false });
   }
 
-  async #chain(path: EndorsementPath, product: ProductLine, renew: boolean): Promise<KdsChain> {
+  async #chain(
+    path: EndorsementPath,
+    product: ProductLine,
+    untilMs: number,
+    renew = false,
+  ): Promise<KdsChain> {
     const name: AuthorityName = { type: 'cert_chain', path, product };
-    const pem = await this.#refreshed(name, renew, chainOfBody, (bytes) => {
+    const judge = (bytes: Uint8Array): string | null => {
       const chain = chainOfPem(bytes);
       return chain === null ? 'not two certificates in PEM' : this.#options.judge.chain(chain, name);
-    });
-    return chainOfPem(pem)!;
+    };
+    return chainOfPem(await this.#refreshed(name, { read: chainOfBody, judge, untilMs, renew }))!;
   }
 
   /**
    * Something that changes now and then: from the cache while that is fresh, else from the service, else
-   * from the cache for as long as the judge allows.
+   * from the cache for as long as the judge allows. With something kept one attempt is enough: what the
+   * call is made for may need the rest of its time.
    */
-  #refreshed(
-    name: AuthorityName,
-    renew: boolean,
-    read: (body: Uint8Array) => Uint8Array | null,
-    judge: (bytes: Uint8Array) => string | null,
-  ): Promise<Uint8Array> {
+  #refreshed(name: AuthorityName, { read, judge, untilMs, renew }: Refreshing): Promise<Uint8Array> {
     const flight = renew ? ' renewed' : '';
     return this.#once(this.#url(name) + flight, async () => {
       const url = this.#url(name);
@@ -216,7 +220,7 @@ export class KdsClient {
         return kept.bytes;
       }
       try {
-        const bytes = await this.#download(url, read);
+        const bytes = await this.#download(url, read, untilMs, kept !== null && !renew ? 1 : undefined);
         const why = judge(bytes);
         if (why !== null) {
           throw refused(url, why);
@@ -257,14 +261,25 @@ export class KdsClient {
     return flight;
   }
 
-  async #download(url: string, read: (body: Uint8Array) => Uint8Array | null): Promise<Uint8Array> {
+  #deadline(): number {
+    return this.#options.clock.monotonicMs() + this.#timing.deadlineMs;
+  }
+
+  async #download(
+    url: string,
+    read: (body: Uint8Array) => Uint8Array | null,
+    untilMs: number,
+    maxAttempts = Number.POSITIVE_INFINITY,
+  ): Promise<Uint8Array> {
     const { clock, jitter = Math.random, sleep = sleepFor, onTrouble } = this.#options;
     if ((this.#notFound.get(url) ?? Number.NEGATIVE_INFINITY) > clock.monotonicMs()) {
       throw notFound(url);
     }
-    const untilMs = clock.monotonicMs() + this.#timing.deadlineMs;
-    for (let attempt = 0; ; attempt++) {
-      const leftMs = untilMs - clock.monotonicMs();
+    for (let attempt = 1; ; attempt++) {
+      const leftMs = Math.floor(untilMs - clock.monotonicMs());
+      if (leftMs <= 0) {
+        throw unavailable(url, 'no time was left to ask');
+      }
       const outcome = await this.#attempt(url, Math.min(leftMs, this.#timing.attemptMs), read);
       if (outcome instanceof Uint8Array) {
         return outcome;
@@ -276,18 +291,12 @@ export class KdsClient {
       if (outcome.kind === 'refused') {
         throw refused(url, outcome.why);
       }
-      const backoffMs = Math.min(this.#timing.backoffMs * 2 ** attempt, this.#timing.maxBackoffMs);
+      const backoffMs = Math.min(this.#timing.backoffMs * 2 ** (attempt - 1), this.#timing.maxBackoffMs);
       // Half fixed, half random: clients that were turned away together do not come back together.
       const waitMs = Math.max(backoffMs * (0.5 + 0.5 * jitter()), outcome.retryAfterMs);
-      if (clock.monotonicMs() + waitMs >= untilMs) {
-        throw new EnvironmentError(
-          'KDS_UNAVAILABLE',
-          `no answer after ${attempt + 1} attempts: ${outcome.why}`,
-          {
-            where: url,
-            cause: outcome.cause,
-          },
-        );
+      if (attempt >= maxAttempts || clock.monotonicMs() + waitMs >= untilMs) {
+        const times = attempt === 1 ? 'one attempt' : `${attempt} attempts`;
+        throw unavailable(url, `no answer after ${times}: ${outcome.why}`, outcome.cause);
       }
       onTrouble?.(url, outcome.why, waitMs);
       await sleep(waitMs);
@@ -301,6 +310,7 @@ export class KdsClient {
   ): Promise<Uint8Array | Failure> {
     const { clock, fetch: get = fetch } = this.#options;
     const request = new AbortController();
+    let isRead = false;
     const timer = setTimeout(() => {
       request.abort();
     }, timeoutMs);
@@ -312,13 +322,13 @@ export class KdsClient {
         signal: request.signal,
       });
       if (response.status !== 200) {
-        await response.body?.cancel();
         return failureOfStatus(response, clock.nowMs());
       }
       const body = await boundedBody(response);
       if (body === null) {
         return { kind: 'refused', why: `more than ${MAX_BODY_BYTES} bytes` };
       }
+      isRead = true;
       // A cut or foreign body may be an accident on the way: worth another attempt.
       return read(body) ?? { kind: 'transient', why: 'not what the service has', retryAfterMs: 0 };
     } catch (cause) {
@@ -326,6 +336,10 @@ export class KdsClient {
       return { kind: 'transient', why, retryAfterMs: 0, cause };
     } finally {
       clearTimeout(timer);
+      if (!isRead) {
+        // A body that nobody wants may never end, and would keep the process from ending.
+        request.abort();
+      }
     }
   }
 
@@ -339,6 +353,15 @@ export class KdsClient {
   #url(name: KdsName): string {
     return `${this.#base}${formatKdsTarget(name)}`;
   }
+}
+
+interface Refreshing {
+  /** The body in the form that is kept; null when it is not of the kind asked for. */
+  readonly read: (body: Uint8Array) => Uint8Array | null;
+  readonly judge: (bytes: Uint8Array) => string | null;
+  readonly untilMs: number;
+  /** Ask the service, however fresh the cache is. */
+  readonly renew: boolean;
 }
 
 type Failure =
@@ -368,6 +391,9 @@ function baseOf(text: string): string {
 
 const refused = (url: string, why: string): EnvironmentError =>
   new EnvironmentError('KDS_ANSWER_REFUSED', why, { where: url });
+
+const unavailable = (url: string, why: string, cause?: unknown): EnvironmentError =>
+  new EnvironmentError('KDS_UNAVAILABLE', why, { where: url, cause });
 
 const notFound = (url: string): EnvironmentError =>
   new EnvironmentError('KDS_NOT_FOUND', 'the key service does not know it', { where: url });

@@ -55,14 +55,17 @@ export {
 } from './server.ts';
 export { type KdsAnswer, type KdsRequest, KdsService, type KdsServiceOptions } from './service.ts';
 export {
+  isKeyPair,
   issueClientCertificate,
-  isUsableKeyPair,
+  isTlsKey,
   KDS_HOST,
   makeTlsAuthority,
   makeTlsIdentity,
+  makeTlsKey,
   type TlsAuthorityKind,
   type TlsIdentity,
   type TlsKeyPair,
+  termOf,
 } from './tls.ts';
 export {
   AMD_KDS,

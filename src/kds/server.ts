@@ -39,6 +39,8 @@ export interface KdsLimits {
   readonly idleTimeoutMs: number;
   /** Connections per port; above it, one that has no request to be answered makes room. */
   readonly connections: number;
+  /** Requests per port that wait for an answer; above it, the connection that has sent most of them goes. */
+  readonly waiting: number;
   /** How long `close` lets answers under way finish. */
   readonly graceMs: number;
 }
@@ -50,6 +52,7 @@ export const DEFAULT_LIMITS: KdsLimits = Object.freeze({
   requestTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
   connections: 4096,
+  waiting: 16_384,
   graceMs: 2000,
 });
 
@@ -130,11 +133,16 @@ export async function startKdsServer(options: KdsServerOptions): Promise<KdsServ
 
 const MIB = 1 << 20;
 
+interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+}
+
 interface Connection {
   /** The TCP connection, below TLS. */
   readonly socket: Socket;
-  /** Requests being answered. */
-  pending: number;
+  /** Not yet answered, in the order of the requests; the first one is being answered. */
+  readonly pending: Exchange[];
 }
 
 class Port {
@@ -144,6 +152,8 @@ class Port {
   readonly #server: Server;
   /** By the client's address and port; oldest first. */
   readonly #connections = new Map<string, Connection>();
+  /** Requests in all their queues. */
+  #waiting = 0;
 
   constructor(kind: KdsLogEntry['port'], options: KdsServerOptions, limits: KdsLimits) {
     this.#kind = kind;
@@ -157,7 +167,7 @@ class Port {
       connectionsCheckingInterval: Math.min(1000, limits.headersTimeoutMs),
     };
     const listener = (request: IncomingMessage, response: ServerResponse): void => {
-      void this.#serve(request, response);
+      this.#take({ request, response });
     };
     this.#server =
       kind === 'http'
@@ -205,7 +215,7 @@ class Port {
         this.#connections.clear();
         resolve();
       });
-      this.#end(({ pending }) => pending === 0);
+      this.#end(({ pending }) => pending.length === 0);
     });
   }
 
@@ -223,16 +233,18 @@ class Port {
    */
   #admit(socket: Socket): void {
     const key = keyOf(socket);
-    this.#connections.set(key, { socket, pending: 0 });
+    const connection: Connection = { socket, pending: [] };
+    this.#connections.set(key, connection);
     socket.once('close', () => {
+      this.#forget(connection);
       // The client may have come back from the same port already.
-      if (this.#connections.get(key)?.socket === socket) {
+      if (this.#connections.get(key) === connection) {
         this.#connections.delete(key);
       }
     });
     if (this.#connections.size > this.#limits.connections) {
       for (const oldest of this.#connections.values()) {
-        if (oldest.pending === 0) {
+        if (oldest.pending.length === 0) {
           oldest.socket.destroy();
           return;
         }
@@ -240,28 +252,66 @@ class Port {
     }
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const connection = this.#connections.get(keyOf(request.socket));
-    if (connection === undefined) {
+  /** Lines a request up behind the earlier ones of its connection. */
+  #take(exchange: Exchange): void {
+    const connection = this.#connections.get(keyOf(exchange.request.socket));
+    if (connection === undefined || connection.socket.destroyed) {
       // Gone between its request and now.
-      request.destroy();
+      exchange.request.destroy();
       return;
     }
-    connection.pending += 1;
-    response.once('close', () => {
-      connection.pending -= 1;
-      if (connection.pending === 0 && !this.#server.listening) {
-        connection.socket.destroy();
+    connection.pending.push(exchange);
+    this.#waiting += 1;
+    if (this.#waiting > this.#limits.waiting) {
+      this.#dropLongest();
+    }
+    if (connection.pending.length === 1) {
+      void this.#serve(connection);
+    }
+  }
+
+  #dropLongest(): void {
+    const longest = [...this.#connections.values()].reduce((most, connection) =>
+      connection.pending.length > most.pending.length ? connection : most,
+    );
+    longest.socket.destroy();
+    this.#forget(longest);
+  }
+
+  #forget({ pending }: Connection): void {
+    this.#waiting -= pending.length;
+    pending.length = 0;
+  }
+
+  /**
+   * Answers what a connection has asked, one request after the other, and lets others have their turn in
+   * between: who sends many at once waits for them alone.
+   */
+  async #serve(connection: Connection): Promise<void> {
+    const { pending, socket } = connection;
+    for (let next = pending[0]; next !== undefined && !socket.destroyed; next = pending[0]) {
+      const { request, response } = next;
+      const closed = endOf(response);
+      try {
+        await this.#respond(request, response, socket);
+      } catch (error) {
+        this.#options.onFault(error, `${request.method} ${request.url}`);
+        if (!response.headersSent) {
+          response.writeHead(500);
+        }
+        response.end();
       }
-    });
-    try {
-      await this.#respond(request, response, connection.socket);
-    } catch (error) {
-      this.#options.onFault(error, `${request.method} ${request.url}`);
-      if (!response.headersSent) {
-        response.writeHead(500);
+      await closed;
+      await nextTurn();
+      if (pending.shift() !== undefined) {
+        this.#waiting -= 1;
       }
-      response.end();
+      if (pending.length === 0) {
+        request.socket.resume();
+      }
+    }
+    if (!this.#server.listening) {
+      socket.destroy();
     }
   }
 
@@ -276,6 +326,8 @@ class Port {
       response.end('the body is too long\n');
       return;
     }
+    // Nothing more is read until this one is answered: what a client sends ahead stays in the network.
+    request.socket.pause();
     const asked: KdsRequest = {
       method: request.method ?? '',
       target: request.url ?? '',
@@ -298,6 +350,16 @@ class Port {
     deliver(answer, response, socket);
   }
 }
+
+const nextTurn = (): Promise<void> =>
+  new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+
+const endOf = (response: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    response.once('close', resolve);
+  });
 
 const keyOf = (socket: Socket): string => `${socket.remoteAddress} ${socket.remotePort}`;
 
@@ -349,12 +411,14 @@ async function readBody(
 
 function deliver(answer: KdsAnswer, response: ServerResponse, socket: Socket): void {
   const { status, headers, body, delivery } = answer;
-  const length = { 'content-length': String(body.length) };
+  // These have no body, and a length would make clients wait for one.
+  const isBodiless = status === 204 || status === 304;
+  const length = isBodiless ? {} : { 'content-length': String(body.length) };
   const half = body.subarray(0, body.length >> 1);
   switch (delivery?.kind) {
     case 'silent':
-      // Until the client gives up.
-      response.socket?.setTimeout(0);
+      // Until the client gives up, which only who reads can see.
+      response.socket?.setTimeout(0).resume();
       return;
     case 'reset':
       socket.resetAndDestroy();

@@ -63,6 +63,9 @@ const DNS_NAMES: readonly string[] = [KDS_HOST, 'localhost'];
 const LOOPBACK_V4 = Uint8Array.of(127, 0, 0, 1);
 const LOOPBACK_V6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 
+/** P-256, by the name that node:crypto tells. */
+const CURVE = 'prime256v1';
+
 const AUTHORITY_YEARS = 10;
 /** The longest that any client accepts of a public server; made anew at every start. */
 const LEAF_DAYS = 397;
@@ -104,28 +107,50 @@ function issueServerCertificate(authority: TlsKeyPair, nowMs: number, random: Ra
     taggedBytes(7, LOOPBACK_V4),
     taggedBytes(7, LOOPBACK_V6),
   );
-  return issueLeaf(authority, 'server', KDS_HOST, nowMs, random, [
+  const purpose = [
     extension(OID.extKeyUsage, sequence(oid(OID.serverAuth))),
     extension(OID.subjectAltName, names),
-  ]);
+  ];
+  return issueLeaf(authority, {
+    kind: 'server',
+    commonName: KDS_HOST,
+    key: newKey(),
+    purpose,
+    nowMs,
+    random,
+  });
 }
 
 /**
  * A client certificate with which a cloud provider is known to the service.
  *
  * Shape    csp is CN= and a common name, as in the CSP_ID extension of the provider's VLEKs; authority is a
- *          'client' one
+ *          'client' one; privateKey PEM, a new one if left out
  */
 export function issueClientCertificate(
   authority: TlsKeyPair,
   csp: string,
   nowMs: number,
   random: Random,
+  privateKey?: string,
 ): TlsKeyPair {
   invariant(csp.startsWith('CN='), `${csp} is not CN= and a common name`);
-  return issueLeaf(authority, 'client', csp.slice('CN='.length), nowMs, random, [
-    extension(OID.extKeyUsage, sequence(oid(OID.clientAuth))),
-  ]);
+  const key = privateKey === undefined ? newKey() : createPrivateKey(privateKey);
+  const purpose = [extension(OID.extKeyUsage, sequence(oid(OID.clientAuth)))];
+  const commonName = csp.slice('CN='.length);
+  return issueLeaf(authority, { kind: 'client', commonName, key, purpose, nowMs, random });
+}
+
+/** A private key as those of the certificates here, PEM. */
+export const makeTlsKey = (): string => privateKeyPem(newKey());
+
+/** Whether it is one. */
+export function isTlsKey(pem: string): boolean {
+  try {
+    return createPrivateKey(pem).asymmetricKeyDetails?.namedCurve === CURVE;
+  } catch {
+    return false;
+  }
 }
 
 /** What a server needs, and what its clients need from it. */
@@ -150,37 +175,38 @@ export function makeTlsIdentity(
   };
 }
 
-/** Whether a stored certificate and key read, belong together, last for some time yet and are the issuer's. */
-export function isUsableKeyPair(
-  pair: TlsKeyPair,
-  nowMs: number,
-  leastMs: number,
-  issuer: TlsKeyPair = pair,
-): boolean {
+/** Whether a stored certificate and key can be read, belong together and are the issuer's. */
+export function isKeyPair(pair: TlsKeyPair, issuer: TlsKeyPair = pair): boolean {
   try {
     const certificate = new X509Certificate(pair.certificate);
     return (
       certificate.checkPrivateKey(createPrivateKey(pair.privateKey)) &&
-      certificate.verify(createPublicKey(issuer.privateKey)) &&
-      Date.parse(certificate.validFrom) <= nowMs &&
-      Date.parse(certificate.validTo) >= nowMs + leastMs
+      certificate.verify(createPublicKey(issuer.privateKey))
     );
   } catch {
     return false;
   }
 }
 
-function issueLeaf(
-  authority: TlsKeyPair,
-  kind: TlsAuthorityKind,
-  commonName: string,
-  nowMs: number,
-  random: Random,
-  purpose: readonly Sequence[],
-): TlsKeyPair {
+/** First and last millisecond of a certificate's term. */
+export function termOf({ certificate }: TlsKeyPair): readonly [fromMs: number, toMs: number] {
+  const { validFrom, validTo } = new X509Certificate(certificate);
+  return [Date.parse(validFrom), Date.parse(validTo)];
+}
+
+interface Leaf {
+  readonly kind: TlsAuthorityKind;
+  readonly commonName: string;
+  readonly key: KeyObject;
+  readonly purpose: readonly Sequence[];
+  readonly nowMs: number;
+  readonly random: Random;
+}
+
+function issueLeaf(authority: TlsKeyPair, leaf: Leaf): TlsKeyPair {
+  const { kind, commonName, key, purpose, nowMs, random } = leaf;
   const issuerKey = createPrivateKey(authority.privateKey);
   const issuerSpki = spkiOf(issuerKey);
-  const key = newKey();
   const certificate = signedBy(issuerKey, {
     issuer: distinguishedName(COMMON_NAMES[kind]),
     subject: distinguishedName(commonName),
@@ -200,7 +226,7 @@ function issueLeaf(
   return { certificate: toPem(certificate), privateKey: privateKeyPem(key) };
 }
 
-const newKey = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+const newKey = (): KeyObject => generateKeyPairSync('ec', { namedCurve: CURVE }).privateKey;
 
 const spkiOf = (key: KeyObject): Uint8Array =>
   Uint8Array.from(createPublicKey(key).export({ format: 'der', type: 'spki' }));

@@ -24,6 +24,11 @@ export class VirtualClock implements Clock {
     return this.#elapsedMs;
   }
 
+  /** Sets the wall clock, as an administrator or a time server does; no time passes. */
+  setWall(ms: number): void {
+    this.#wallMs = ms;
+  }
+
   advance(byMs: number): void {
     this.#wallMs += byMs;
     this.#elapsedMs += byMs;

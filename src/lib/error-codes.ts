@@ -109,8 +109,15 @@ export const ERROR_CODES = {
   },
   LISTEN_FAILED: {
     kind: 'environment',
-    action: 'Choose a free port; ports below 1024 need CAP_NET_BIND_SERVICE or softsnp exec.',
+    action:
+      'Choose an address of this machine and a free port; ports below 1024 need CAP_NET_BIND_SERVICE or softsnp exec.',
     exit: 3,
+  },
+  TLS_ROOT_INVALID: {
+    kind: 'input',
+    action:
+      'Put back a good copy of the file, or remove it: the next start makes a new root, which clients must then be told to trust.',
+    exit: 1,
   },
   KDS_NOT_FOUND: {
     kind: 'environment',
@@ -242,7 +249,11 @@ export const ERROR_CODES = {
     action: 'Another softsnp uses this state folder; stop it or choose another --state.',
     exit: 3,
   },
-  STATE_UNWRITABLE: { kind: 'environment', action: 'Choose a --state folder you may write to.', exit: 3 },
+  STATE_UNWRITABLE: {
+    kind: 'environment',
+    action: 'Choose a folder you may write to with --state, or --tls-dir for the key service.',
+    exit: 3,
+  },
 } as const satisfies Record<string, ErrorCodeRow>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

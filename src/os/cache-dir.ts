@@ -5,10 +5,11 @@
  * synced: what a crash takes from a cache is fetched again.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { concat, equalBytes, utf8 } from '../lib/bytes.ts';
+import { makeFolder } from './shared-folder.ts';
 
 const MAGIC = utf8('softsnp cache 1\n');
 const CHECKSUM_SIZE = 32;
@@ -16,6 +17,9 @@ const HEADER_SIZE = MAGIC.length + CHECKSUM_SIZE;
 
 /** Folders below the cache's own, by the first byte of the entry's name: room is made in one of them at a time. */
 const SHARDS = 256;
+
+/** A file written aside is moved within milliseconds; one that is older by this much is what a killed writer left. */
+const LEFTOVER_MS = 60_000;
 
 /** The key service's caches: $XDG_CACHE_HOME/softsnp/NAME. */
 export function defaultCacheFolder(name: string, env: NodeJS.ProcessEnv = process.env): string {
@@ -74,7 +78,7 @@ export class CacheDirectory {
     // Its own name for every writer: two that share one would mix their bytes.
     const aside = join(folder, `.${process.pid}.${this.#writes}.${name}`);
     try {
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      makeFolder(folder);
       writeFileSync(aside, concat(MAGIC, checksum(key, content), content), { mode: 0o600, flag: 'wx' });
       renameSync(aside, join(folder, name));
       this.#makeRoom(folder, name);
@@ -93,20 +97,23 @@ export class CacheDirectory {
     return [join(this.#path, name.slice(0, 2)), name];
   }
 
-  /** Removes the oldest files of a folder that has too many; leftovers of killed writers are among them. */
+  /** Removes the oldest files of a folder that has too many, and what killed writers left there. */
   #makeRoom(folder: string, justWritten: string): void {
-    const names = readdirSync(folder).filter((name) => name !== justWritten);
-    const surplus = names.length + 1 - this.#maxPerShard;
-    if (surplus <= 0) {
+    const names = readdirSync(folder);
+    if (names.length <= this.#maxPerShard) {
       return;
     }
+    const writtenMs = (name: string): number =>
+      statSync(join(folder, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    // By the clock of the filesystem, which may not be ours.
+    const nowMs = writtenMs(justWritten);
     const byAge = names
-      .map((name) => ({
-        name,
-        writtenMs: statSync(join(folder, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
-      }))
+      .filter((name) => name !== justWritten)
+      .map((name) => ({ name, writtenMs: writtenMs(name) }))
+      // Another writer is about to move its file: taking it away would fail that one.
+      .filter((file) => !file.name.startsWith('.') || nowMs - file.writtenMs > LEFTOVER_MS)
       .sort((a, b) => a.writtenMs - b.writtenMs);
-    for (const { name } of byAge.slice(0, surplus)) {
+    for (const { name } of byAge.slice(0, Math.max(0, byAge.length + 1 - this.#maxPerShard))) {
       rmSync(join(folder, name), { force: true });
     }
   }

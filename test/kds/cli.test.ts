@@ -144,16 +144,38 @@ describe('softsnp kds serve', () => {
     }
   });
 
-  it('replaces TLS files that are damaged or of another root', async () => {
+  it('gives a provider a new certificate when its own is damaged or of another root', async () => {
     const args = ['--fleet', fleetFile(), '--tls', '0', '--tls-dir', join(folder, 'tls')];
     const client = () => readFileSync(join(folder, 'tls', 'client-cloud.example.pem'), 'utf8');
     await serving(args, async () => {});
-    const before = client();
-    writeFileSync(join(folder, 'tls', 'client-root.key'), 'damaged');
+    const first = client();
+    rmSync(join(folder, 'tls', 'client-root.key'));
     await serving(args, async () => {});
-    expect(client()).not.toBe(before);
+    const second = client();
+    expect(second).not.toBe(first);
+    writeFileSync(join(folder, 'tls', 'client-cloud.example.key'), 'damaged');
+    await serving(args, async () => {});
+    expect(client()).not.toBe(second);
     expect(new X509Certificate(client()).subject).toContain('CN=cloud.example');
   });
+
+  it.each(['server-root.key', 'client-root.key'])(
+    'refuses a damaged %s, and touches nothing',
+    async (name) => {
+      const args = ['--fleet', fleetFile(), '--listen', '0', '--tls', '0', '--tls-dir', join(folder, 'tls')];
+      await serving(args, async () => {});
+      const root = readFileSync(join(folder, 'tls', 'root.pem'), 'utf8');
+      const whole = readFileSync(join(folder, 'tls', name), 'latin1');
+      for (const damaged of ['', 'damaged', whole.slice(0, 600), whole.replace('A', 'B')]) {
+        writeFileSync(join(folder, 'tls', name), damaged);
+        const ran = await softsnp('kds', 'serve', ...args);
+        expect([ran.status, ran.stdout]).toEqual([1, '']);
+        expect(ran.stderr).toContain(`${name}: not a certificate and its private key [TLS_ROOT_INVALID]`);
+        expect(readFileSync(join(folder, 'tls', name), 'latin1')).toBe(damaged);
+        expect(readFileSync(join(folder, 'tls', 'root.pem'), 'utf8')).toBe(root);
+      }
+    },
+  );
 
   it('limits and fails as told', async () => {
     const args = [
@@ -186,7 +208,10 @@ describe('softsnp kds serve', () => {
     [['--fleet', 'FLEET', '--listen', 'x:y'], 'is not HOST:PORT'],
     [['--fleet', 'FLEET', '--tls', '0'], '--tls-dir'],
     [['--fleet', 'FLEET', '--tls', '0', '--tls-dir', 'FLEET'], 'STATE_UNWRITABLE'],
+    [['--fleet', 'FLEET', '--tls', '0', '--tls-dir', '/proc/softsnp'], 'STATE_UNWRITABLE'],
+    [['--fleet', 'FLEET', '--tls-dir', 'FLEET'], 'is for --tls and --provider'],
     [['--fleet', 'FLEET', '--rate', 'fast'], 'is not a rate'],
+    [['--fleet', 'FLEET', '--retry-after'], 'is for --rate'],
     [['--fleet', 'FLEET', '--fault', 'vcek=broken'], 'no fault broken'],
     [['--fleet', 'FLEET', '--listen', '192.0.2.1:1'], 'LISTEN_FAILED'],
   ])('refuses %j', async (args, message) => {

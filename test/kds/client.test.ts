@@ -2,13 +2,12 @@
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { toPem } from '../../src/certs/pem.ts';
 import { kdsJudge } from '../../src/cli/kds-judge.ts';
 import {
   embeddedAuthority,
   formatKdsTarget,
   issueCrl,
-  KdsClient,
-  type KdsClientOptions,
   type KdsJudge,
   MemoryCache,
   makeTlsAuthority,
@@ -16,45 +15,20 @@ import {
   parseFaultRule,
   type TlsKeyPair,
 } from '../../src/kds/index.ts';
-import { toHex } from '../../src/lib/bytes.ts';
+import { concat, toHex, utf8, writeU64 } from '../../src/lib/bytes.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
 import { seededRandom } from '../../src/os/node-crypto.ts';
-import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
 import { endorsementOf } from '../../src/verify/profile.ts';
 import { decodeCertificate, decodeRevocationList } from '../../src/verify/x509.ts';
-import { hwid, NOW_MS, type TestService, tcbOf, withService } from './setup.ts';
+import { clientOf, count, milan, roots, verifyCrypto } from './client-of.ts';
+import { hwid, NOW_MS, tcbOf, withService } from './setup.ts';
 
-const roots = (['Milan', 'Genoa', 'Turin'] as const).map((product) => embeddedAuthority(product).ark);
-const verifyCrypto = nodeVerifyCrypto();
-
-/** A client whose waiting takes no time but moves its clock. */
-function clientOf(
-  base: string,
-  options: Partial<KdsClientOptions> & { clock?: VirtualClock; trust?: 'amd' } = {},
-) {
-  const clock = options.clock ?? new VirtualClock(NOW_MS);
-  const waits: number[] = [];
-  const troubles: string[] = [];
-  const client = new KdsClient({
-    judge: kdsJudge({ crypto: verifyCrypto, clock, trust: options.trust ?? roots }),
-    base,
-    sleep: async (ms) => {
-      waits.push(ms);
-      clock.advance(ms);
-    },
-    jitter: () => 0.5,
-    onTrouble: (_url, why) => {
-      troubles.push(why);
-    },
-    ...options,
-    clock,
-  });
-  return { client, clock, waits, troubles };
-}
-
-const milan = () => ['Milan', hwid('Milan'), tcbOf('Milan')] as const;
-const count = ({ log }: TestService, part: string): number =>
-  log.filter(({ target }) => target.includes(part)).length;
+const chainEntry = (() => {
+  const { ask, ark } = embeddedAuthority('Milan');
+  const stamp = new Uint8Array(8);
+  writeU64(stamp, 0, BigInt(NOW_MS));
+  return concat(stamp, utf8(toPem(ask) + toPem(ark)));
+})();
 
 describe('a KDS client', () => {
   it.each(['Milan', 'Genoa', 'Turin'] as const)(
@@ -94,6 +68,30 @@ describe('a KDS client', () => {
       expect(new Set(all.map(toHex)).size).toBe(1);
       expect(running.log.length).toBe(2);
     });
+  });
+
+  it('remembers a bounded number of things that were not found', async () => {
+    let asked = 0;
+    const fetch = async () => {
+      asked += 1;
+      return new Response(null, { status: 404 });
+    };
+    const { client } = clientOf('http://kds.example', {
+      fetch,
+      // The chain is not what is asked about here.
+      judge: { chain: () => null, vcek: () => null, crl: () => null },
+      cache: { get: (url) => (url.endsWith('cert_chain') ? chainEntry : null), put: () => {} },
+    });
+    const unknown = (i: number) =>
+      client.vcek('Milan', i.toString(16).padStart(128, '0'), tcbOf('Milan')).catch((error) => error.code);
+    for (let i = 0; i <= 1024; i++) {
+      expect(await unknown(i)).toBe('KDS_NOT_FOUND');
+    }
+    expect(asked).toBe(1025);
+    await unknown(1);
+    expect(asked).toBe(1025);
+    await unknown(0);
+    expect(asked).toBe(1026);
   });
 
   it('trusts the roots it was given and no others', async () => {
@@ -232,6 +230,42 @@ describe('a KDS client before a service that fails', () => {
   });
 
   it.each([
+    [0, [500, 1000, 2000]],
+    [0.999, [999.5, 1999, 3998]],
+  ])('spreads its waiting by chance: with %d of one', async (chance, expected) => {
+    await withService({ fault: 'vcek=500*3' }, async ({ server }) => {
+      const { client, waits } = clientOf(server.http!, { jitter: () => chance });
+      await client.vcek(...milan());
+      expect(waits).toEqual(expected);
+    });
+  });
+
+  it('has one deadline for all that a call needs', async () => {
+    await withService({ fault: 'chain=503*8,vcek=503' }, async ({ server }) => {
+      const { client, clock } = clientOf(server.http!);
+      await expect(client.vcek(...milan())).rejects.toMatchObject({ code: 'KDS_UNAVAILABLE' });
+      expect(clock.monotonicMs()).toBeGreaterThan(120_000);
+      expect(clock.monotonicMs()).toBeLessThanOrEqual(180_000);
+    });
+  });
+
+  it('asks for nothing more when the deadline is over', async () => {
+    await withService({}, async (running) => {
+      const clock = new VirtualClock(NOW_MS);
+      const slow = async (url: string, init: RequestInit) => {
+        clock.advance(180_000);
+        return fetch(url, init);
+      };
+      const { client } = clientOf(running.server.http!, { clock, fetch: slow });
+      await expect(client.vcek(...milan())).rejects.toMatchObject({
+        code: 'KDS_UNAVAILABLE',
+        message: expect.stringContaining('no time was left'),
+      });
+      expect(count(running, 'blSPL')).toBe(0);
+    });
+  });
+
+  it.each([
     ['429:7*2', [7000, 7000]],
     ['429*2', [750, 1500]],
     ['503:2*1', [2000]],
@@ -296,7 +330,7 @@ describe('a KDS client before a service that fails', () => {
     ['304', 'status 304'],
     ['400', 'status 400'],
     ['403', 'status 403'],
-    ['huge:1', 'more than 65536 bytes'],
+    ['huge:100', 'more than 65536 bytes'],
     ['gzip-bomb:100', 'more than 65536 bytes'],
     ['wrong-chip', 'another chip'],
     ['wrong-tcb', 'another TCB'],
@@ -402,8 +436,8 @@ describe('a chain', () => {
       clock.advance(1000);
       running.faults.add(parseFaultRule('chain=500'));
       await client.chain('vcek', 'Milan');
-      expect(running.log.length).toBeGreaterThan(5);
-      expect(troubles.at(-1)).toContain('status 500');
+      expect(running.log.length).toBe(2);
+      expect(troubles).toEqual([expect.stringContaining('after one attempt: status 500')]);
     });
   });
 

@@ -195,6 +195,27 @@ describe('the key service', () => {
     });
   });
 
+  it('lets answers under way finish when it ends, and takes no more', async () => {
+    const limits = { graceMs: 20_000 };
+    await withService({ limits, fault: 'crl=slow:1' }, async ({ server, log }) => {
+      const slow = ask(server.http!, '/vcek/v1/Milan/crl');
+      await expect.poll(() => log.length).toBe(1);
+      const closed = server.close();
+      await expect(ask(server.http!, '/vcek/v1/Milan/crl')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+      const { status, body } = await slow;
+      expect([status, decodeRevocationList(body).issuer.commonName]).toEqual([200, 'ARK-Milan']);
+      await closed;
+      expect(server.connections).toBe(0);
+    });
+  });
+
+  it.each([204, 304])('sends no body and no length with status %d', async (status) => {
+    await withService({ fault: `crl=${status}` }, async ({ server }) => {
+      const { headers, ...reply } = await ask(server.http!, '/vcek/v1/Milan/crl');
+      expect([reply.status, reply.body.length, headers['content-length']]).toEqual([status, 0, undefined]);
+    });
+  });
+
   it('says which address it cannot have', async () => {
     await withService({}, async ({ server }) => {
       const taken = Number(new URL(server.http!).port);
@@ -240,6 +261,61 @@ describe('a hostile client', () => {
     });
   });
 
+  it('that sends many requests at once waits for itself alone', async () => {
+    await withService({}, async ({ server, log }) => {
+      const { port } = new URL(server.http!);
+      const socket = connect(Number(port), '127.0.0.1');
+      socket.write(`GET ${vcek('Milan')} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(400));
+      await expect.poll(() => log.length).toBeGreaterThan(0);
+      for (let i = 0; i < 3; i++) {
+        expect((await ask(server.http!, '/vcek/v1/Milan/crl')).status).toBe(200);
+      }
+      expect(log.length).toBeLessThan(100);
+      socket.destroy();
+    });
+  });
+
+  it('that sends a body behind other requests has it read when its turn comes', async () => {
+    await withService({}, async ({ server }) => {
+      const body = 'x'.repeat(200_000);
+      const text = await askRaw(
+        server.http!,
+        [
+          'GET /vcek/v1/Milan/crl HTTP/1.1\r\nHost: x\r\n\r\n',
+          `POST /vlek/v1/Milan/hash_sticks?blSPL=1&teeSPL=1&snpSPL=1&ucodeSPL=1 HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+          'GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+        ].join(''),
+      );
+      expect([...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual([
+        '200',
+        '401',
+        '404',
+      ]);
+    });
+  });
+
+  it('loses its connection when it has sent the most of too many requests', async () => {
+    await withService({ limits: { waiting: 20 }, fault: 'vcek=silent*2' }, async ({ server, log }) => {
+      const { port } = new URL(server.http!);
+      const sending = (requests: number): Socket => {
+        const socket = connect(Number(port), '127.0.0.1');
+        socket.on('error', () => {});
+        const more = 'GET /vcek/v1/Milan/crl HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(requests - 1);
+        socket.write(`GET ${vcek('Milan')} HTTP/1.1\r\nHost: x\r\n\r\n${more}`);
+        return socket;
+      };
+      const modest = sending(6);
+      const greedy = sending(14);
+      await expect.poll(() => log.length).toBe(2);
+      expect(server.connections).toBe(2);
+      expect((await ask(server.http!, '/vcek/v1/Milan/crl')).status).toBe(200);
+      await expect.poll(() => greedy.destroyed).toBe(true);
+      expect(modest.destroyed).toBe(false);
+      expect(server.connections).toBe(1);
+      modest.destroy();
+    });
+  });
+
   it('that sends its request byte by byte is dropped, and its body too', async () => {
     const limits = { headersTimeoutMs: 150, requestTimeoutMs: 300 };
     await withService({ limits }, async ({ server }) => {
@@ -273,15 +349,23 @@ describe('a hostile client', () => {
     });
   });
 
+  it('that leaves while the service is silent is noticed', async () => {
+    await withService({ fault: 'vcek=silent' }, async ({ server, log }) => {
+      const { port } = new URL(server.http!);
+      const socket = connect(Number(port), '127.0.0.1');
+      socket.write(`GET ${vcek('Milan')} HTTP/1.1\r\nHost: x\r\n\r\n`);
+      await expect.poll(() => log.length).toBe(1);
+      socket.destroy();
+      await expect.poll(() => server.connections).toBe(0);
+    });
+  });
+
   it('cannot stop the service from ending', async () => {
     await withService({ fault: 'vcek=silent' }, async ({ server }) => {
       const silent = ask(server.http!, vcek('Milan')).catch((error: Error) => error);
       const half = askRaw(server.http!, 'GET /');
       const idle = askRaw(server.http!, '');
-      await new Promise((resolve) => {
-        setTimeout(resolve, 30);
-      });
-      expect(server.connections).toBe(3);
+      await expect.poll(() => server.connections).toBe(3);
       await server.close();
       expect(server.connections).toBe(0);
       expect(await silent).toBeInstanceOf(Error);
