@@ -76,8 +76,8 @@ export function openHostState(selection: HostSelection): OpenHostState {
             seed,
             ...(selection.chipId === null ? {} : { chipId: selection.chipId }),
           })
-        : checkSelection(decodeHostState(stored, directory.fileOf(STATE_FILE)), selection, path);
-    const save = (next: HostState): void => directory.write(STATE_FILE, encodeHostState(next));
+        : checkSelection(decodeHostState(crypto, stored, directory.fileOf(STATE_FILE)), selection, path);
+    const save = (next: HostState): void => directory.write(STATE_FILE, encodeHostState(crypto, next));
     if (stored === null) {
       save(state);
     }

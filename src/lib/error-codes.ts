@@ -212,7 +212,12 @@ export const ERROR_CODES = {
   },
   STATE_INVALID: {
     kind: 'input',
-    action: 'The state folder is damaged or of another version; move it away to start anew.',
+    action: 'The state folder is damaged; restore it from a copy, or move it away to start anew.',
+    exit: 1,
+  },
+  STATE_VERSION_UNSUPPORTED: {
+    kind: 'input',
+    action: 'Nothing was changed. Use the softsnp that wrote the state folder, or another --state.',
     exit: 1,
   },
   STATE_BUSY: {
