@@ -225,7 +225,11 @@ export const ERROR_CODES = {
     action: 'Another softsnp uses this state folder; stop it or choose another --state.',
     exit: 3,
   },
-  STATE_UNWRITABLE: { kind: 'environment', action: 'Choose a --state folder you may write to.', exit: 3 },
+  STATE_UNWRITABLE: {
+    kind: 'environment',
+    action: 'Choose a --state folder you may write to, on a file system with space left.',
+    exit: 3,
+  },
 } as const satisfies Record<string, ErrorCodeRow>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
