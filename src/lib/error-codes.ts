@@ -129,6 +129,23 @@ export const ERROR_CODES = {
       'The answer is not what was asked for or not from a trusted root, and was not kept. For a softsnp key service name its root with --trust.',
     exit: 2,
   },
+  RESOURCES_EXHAUSTED: {
+    kind: 'environment',
+    action:
+      'Raise what the message names: the limit of open files (ulimit -n) or of processes (ulimit -u), memory, disk space, quota.',
+    exit: 3,
+  },
+  INSTALLATION_INCOMPLETE: {
+    kind: 'environment',
+    action: 'Install again (npm ci); where few files may be open at once, raise that limit (ulimit -n).',
+    exit: 3,
+  },
+  ENTROPY_UNAVAILABLE: {
+    kind: 'environment',
+    action:
+      'Wait until the random number generator of the system is seeded, and see that /dev/urandom can be read.',
+    exit: 3,
+  },
   FFI_UNAVAILABLE: {
     kind: 'environment',
     action: 'Install the optional dependency koffi (npm install koffi) on a supported platform.',
