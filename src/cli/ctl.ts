@@ -1,77 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** softsnp ctl: asks a running host, and changes it. docs/reference/control-api.md */
-import { join, resolve } from 'node:path';
-import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
+import { type ArgsDef, defineCommand } from 'citty';
 import { WrappedVlekHashstick } from '../abi/snp-commands.ts';
 import { toHex } from '../lib/bytes.ts';
-import { controlEvents, controlRequest } from '../service/control-client.ts';
-import { guestWordsOf } from './guest-specs.ts';
-import { CONTROL_SOCKET, defaultStateDir } from './host-state.ts';
+import { controlEvents } from '../service/control-client.ts';
+import { asking, COMMON, group, type Request, socketOf } from './ctl-request.ts';
+import { snapshotCommand } from './ctl-snapshot.ts';
+import { guestWordsOf, withAbsolutePaths } from './guest-specs.ts';
 import { GUEST_ARGS } from './machine-args.ts';
 import { choiceOption, fileOption } from './options.ts';
 import { EXIT_OK, processOutput, type Verb } from './run.ts';
-
-const COMMON = {
-  state: {
-    type: 'string',
-    valueHint: 'DIR',
-    description: 'State folder of the host ($XDG_STATE_HOME/softsnp/milan if left out)',
-  },
-  json: { type: 'boolean', description: 'Print the answer as JSON' },
-} as const satisfies ArgsDef;
-
-type Common = ParsedArgs<typeof COMMON>;
-
-interface Request {
-  readonly method: string;
-  readonly path: string;
-  readonly body?: unknown;
-}
-
-const socketOf = ({ state }: Common): string => join(state ?? defaultStateDir('Milan'), CONTROL_SOCKET);
-
-/** A verb that makes one request of its arguments and prints the answer. */
-function asking<const A extends ArgsDef>(
-  name: string,
-  description: string,
-  args: A,
-  requestOf: (args: ParsedArgs<A & typeof COMMON>) => Request,
-): Verb {
-  return defineCommand({
-    meta: { name, description },
-    args: { ...COMMON, ...args },
-    run: async ({ args: given }) => {
-      const parsed = given as ParsedArgs<A & typeof COMMON>;
-      const { method, path, body } = requestOf(parsed);
-      const common = given as Common;
-      const answer = await controlRequest(socketOf(common), method, path, body);
-      processOutput.stdout(common.json === true ? `${JSON.stringify(answer)}\n` : readable(answer, ''));
-      return EXIT_OK;
-    },
-  });
-}
-
-const group = (name: string, description: string, subCommands: Record<string, Verb>): Verb =>
-  defineCommand({ meta: { name, description }, subCommands });
-
-/** One line for each value, its path before it. */
-function readable(value: unknown, path: string): string {
-  if (typeof value !== 'object' || value === null) {
-    return `${path}${path === '' ? '' : ' '}${value === null ? '-' : String(value)}\n`;
-  }
-  if (Array.isArray(value) && value.every((item) => typeof item !== 'object')) {
-    return `${path} ${value.length === 0 ? '-' : value.join(' ')}\n`;
-  }
-  return Object.entries(value)
-    .map(([name, item]) => {
-      const label = Array.isArray(value) && isNamed(item) ? item.name : name;
-      return readable(item, path === '' ? label : `${path}.${label}`);
-    })
-    .join('');
-}
-
-const isNamed = (value: unknown): value is { readonly name: string } =>
-  typeof value === 'object' && value !== null && 'name' in value && typeof value.name === 'string';
 
 const YES_NO = ['on', 'off'] as const;
 
@@ -125,16 +63,9 @@ const GUEST_ADD_ARGS = {
   key: { type: 'string', valueHint: 'auto|vcek|vlek', description: 'Key the certificates are for' },
 } as const satisfies ArgsDef;
 
-/** Options whose values are paths, which mean the same to the host only when they are absolute. */
-const PATHS = ['bios', 'kernel', 'initrd', 'id-block', 'id-auth', 'certs'];
-
 function guestRequest(args: Readonly<Record<string, unknown>>): Request {
-  const words = Object.entries(guestWordsOf(args)).map(([option, value]) => [
-    option,
-    PATHS.includes(option) ? resolve(value) : value,
-  ]);
   const key = args['key'] === undefined ? {} : { key: args['key'] };
-  const options = { ...Object.fromEntries(words), ...key };
+  const options = { ...withAbsolutePaths(guestWordsOf(args)), ...key };
   return { method: 'POST', path: '/v1/guests', body: { name: args['name'], options } };
 }
 
@@ -222,5 +153,6 @@ export const ctlCommand: Verb = group('ctl', 'Ask and change a host that softsnp
       path: `/v1/guests/${encodeURIComponent(args.name)}`,
     })),
   }),
+  snapshot: snapshotCommand,
   events: eventsCommand,
 });

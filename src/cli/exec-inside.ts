@@ -52,13 +52,13 @@ async function runOnOwnHost(
     await devices.close();
     return end;
   } finally {
-    running.close();
+    await running.close();
   }
 }
 
 /** Serves the devices of host and guest, to be seen at their paths. */
 async function serveIn(tree: PrivateTree, { service, onFault }: RunningHost): Promise<ServedTree> {
-  const places = { ...service.hostPlaces, ...service.guests.get(OWN_GUEST)!.places };
+  const places = { ...service.hostPlaces, ...service.guests.get(OWN_GUEST)!.door.places };
   const served = await serveTree(tree.folder(), { root: treeOf(places), onFault });
   showAll(tree, pathsOf(places), served.target);
   return served;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Guests of a running host, from the words of a command line, a file or the control API. */
+import { resolve } from 'node:path';
 import * as v from 'valibot';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
-import type { GuestKey, GuestSpec } from '../service/host-service.ts';
+import type { GuestKey, GuestSpec } from '../service/served-guest.ts';
 import { GUEST_ARGS, type GuestArgs } from './machine-args.ts';
 import { launchSettings, readGuestOptions } from './machine-options.ts';
 import { choiceOption, fileOption, integerOption } from './options.ts';
@@ -17,6 +18,9 @@ export interface NamedGuest {
   readonly words: GuestWords;
 }
 
+const PATHS: ReadonlySet<string> = new Set(
+  Object.entries(GUEST_ARGS).flatMap(([name, { valueHint }]) => (valueHint === 'FILE' ? [name] : [])),
+);
 const GUEST_KEYS: readonly GuestKey[] = ['auto', 'vcek', 'vlek'];
 const FILE_LIMIT_BYTES = 1 << 20;
 const MAX_GUESTS = 64;
@@ -31,6 +35,13 @@ export function guestWordsOf(args: Readonly<Record<string, unknown>>): GuestWord
     }
   }
   return words;
+}
+
+/** Paths made absolute: they mean the same elsewhere and later. */
+export function withAbsolutePaths(words: GuestWords): GuestWords {
+  return Object.fromEntries(
+    Object.entries(words).map(([name, value]) => [name, PATHS.has(name) ? resolve(value) : value]),
+  );
 }
 
 /**
@@ -54,8 +65,10 @@ export function guestSpecOf(crypto: MachineCrypto, guest: NamedGuest, defaults: 
   const initial = Object.fromEntries(
     Object.entries(GUEST_ARGS).flatMap(([name, arg]) => ('default' in arg ? [[name, arg.default]] : [])),
   );
-  const options = readGuestOptions({ _: [], ...initial, ...defaults, ...words } as unknown as GuestArgs);
+  const complete = withAbsolutePaths({ ...initial, ...defaults, ...words });
+  const options = readGuestOptions({ _: [], ...complete } as unknown as GuestArgs);
   return {
+    words: { ...complete, key },
     name: guest.name,
     settings: launchSettings(options, options.plan(crypto)),
     key: choiceOption('key', key, GUEST_KEYS),

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { FaultPlan } from '../kds/index.ts';
 import { VirtualClock } from '../lib/clock.ts';
 import { EnvironmentError } from '../lib/errors.ts';
-import { Host } from '../machine/index.ts';
+import { Host, type HostDeps } from '../machine/index.ts';
 import { EventLog } from '../service/event-log.ts';
 import { launchGuest, MachineRefusal } from '../service/host-control.ts';
-import { type GuestSpec, HostService, type ServedGuest } from '../service/host-service.ts';
+import { HostService } from '../service/host-service.ts';
+import type { GuestSpec, ServedGuest } from '../service/served-guest.ts';
 import type { OpenHostState } from './host-state.ts';
 import { chipOverrides, type MachineOptions, openMachineState } from './machine-options.ts';
 
@@ -25,8 +26,8 @@ export interface RunningHost {
    * Errors   MACHINE_REFUSED naming the step; OPTION_INVALID for its name
    */
   addGuest(spec: GuestSpec): Promise<ServedGuest>;
-  /** Ends every guest and lets the state folder go. */
-  close(): void;
+  /** Ends every guest, after what is under way, and lets the state folder go. */
+  close(): Promise<void>;
 }
 
 const BLOB_FOLDER = 'blobs';
@@ -55,11 +56,15 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
       process.stderr.write(`${line}\n`);
     }
   };
-  const host = new Host(
-    { crypto, random, clock, log, trace: (step) => events.emit({ type: 'trace', step }) },
-    state,
-    chipOverrides(options, state.product),
-  );
+  const deps: HostDeps = {
+    crypto,
+    random,
+    clock,
+    log,
+    trace: (step) => events.emit({ type: 'trace', step }),
+  };
+  const chip = chipOverrides(options, state.product);
+  const host = new Host(deps, state, chip);
   if (options.key === 'vlek') {
     const loaded = host.loadVlek();
     if (!loaded.ok) {
@@ -68,6 +73,8 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
   }
   const service = new HostService({
     ...{ host, events },
+    // The TCB that was asked for is the first machine's; a snapshot has its own.
+    machine: (wanted) => new Host(deps, wanted, { reportVersion: host.chip.reportVersion }),
     blobFolder: join(directory.path, BLOB_FOLDER),
     save: opened.save,
     sleep: sleeper(opened),
@@ -86,10 +93,8 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
       }
     },
     addGuest: (spec) => addGuest(service, spec),
-    close() {
-      for (const name of [...service.guests.keys()]) {
-        service.removeGuest(name);
-      }
+    async close() {
+      await service.close();
       opened.close();
     },
   };

@@ -72,7 +72,7 @@ async function run(args: Args, options: MachineOptions): Promise<number> {
     for (const close of closing.reverse()) {
       await close();
     }
-    running.close();
+    await running.close();
   }
 }
 
@@ -149,6 +149,7 @@ function startControl(
       kds: kds?.http ?? null,
     }),
     guestSpec: (name, words) => guestSpecOf(opened.crypto, { name, words }, defaults),
+    keptSpec: (name, words) => guestSpecOf(opened.crypto, { name, words }, {}),
   });
   return startControlServer({ control, path: opened.directory.fileOf(CONTROL_SOCKET), onFault });
 }

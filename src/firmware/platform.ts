@@ -43,6 +43,13 @@ export interface GuestRequestDetail {
   readonly iv_reuse: boolean;
 }
 
+/** A cloud provider's hash stick. */
+export interface LoadedVlek {
+  readonly stick: Stick;
+  /** As SNP_VLEK_LOAD got it: 432 bytes that only this chip can open. */
+  readonly wrapped: Uint8Array;
+}
+
 export interface PlatformOptions {
   readonly hw: Hardware;
   readonly crypto: MachineCrypto;
@@ -74,7 +81,7 @@ export class Platform {
   mitigationsVerified: bigint;
   /** An image was installed that does not run: nothing but another download works. */
   restoreRequired = false;
-  vlek: Stick | null = null;
+  vlek: LoadedVlek | null = null;
 
   /** The guest message at hand: the request as it was copied in, then the response before it is written out. */
   readonly message = new Uint8Array(PAGE_SIZE);
@@ -216,7 +223,7 @@ export class Platform {
     if (kept !== undefined) {
       return kept;
     }
-    const stick = kind === 'VLEK' ? vlek! : this.#chipStick();
+    const stick = kind === 'VLEK' ? vlek!.stick : this.#chipStick();
     const root = endorsementScalar(this.crypto, stick, kind);
     const signer = { kind, key: this.crypto.p384Key(root), root };
     if (signers.size >= SIGNERS_KEPT) {
@@ -227,8 +234,8 @@ export class Platform {
   }
 
   /** Replaces the loaded VLEK hash stick. */
-  loadVlek(stick: Stick): void {
-    this.vlek = stick;
+  loadVlek(vlek: LoadedVlek): void {
+    this.vlek = vlek;
     this.#signers.VLEK.delete(this.#reportedTcbWord);
     this.changed();
   }

@@ -4,15 +4,19 @@
 import { SevRet, type SevStatus } from '../abi/sev-status.ts';
 import { SevCmd, type SevCmdName } from '../abi/snp-commands.ts';
 import type { TcbParts } from '../abi/tcb-version.ts';
-import type { Spa } from '../lib/addresses.ts';
+import type { Pfn, Spa } from '../lib/addresses.ts';
+import { invariant } from '../lib/errors.ts';
 import type { ChipConfig } from './chip.ts';
 import { COMMANDS } from './commands/index.ts';
+import type { GuestContext } from './guest-context.ts';
+import { type GuestLife, type LaunchFacts, launchFactsOf, lifeOf, resumeLife } from './guest-facts.ts';
 import { exportState, importState, type PersistentState } from './persistent-state.ts';
 import { Platform, type PlatformOptions } from './platform.ts';
 import { LEGACY_TRANSITIONS, type LegacyCmdName, PLATFORM_TRANSITIONS, type SnpCmdName } from './states.ts';
 
 export { type ChipConfig, defaultChip, type FirmwareVersion } from './chip.ts';
 export { buildFirmwareImage, type FirmwareImageContents } from './firmware-image.ts';
+export { type GuestLife, type LaunchFacts, launchDifference } from './guest-facts.ts';
 export type { PersistentState } from './persistent-state.ts';
 export type { GuestRequestDetail, PlatformOptions as SecureProcessorOptions } from './platform.ts';
 
@@ -89,5 +93,27 @@ export class SecureProcessor {
    */
   importState(state: unknown): void {
     importState(this.#platform, state);
+  }
+
+  /** The hash stick that is loaded, wrapped as SNP_VLEK_LOAD got it; null when there is none. */
+  get wrappedVlek(): Uint8Array | null {
+    return this.#platform.vlek?.wrapped ?? null;
+  }
+
+  /** What it knows of the guest with this context page, for a snapshot. */
+  guestFacts(context: Pfn): { readonly launch: LaunchFacts; readonly life: GuestLife } {
+    const guest = this.#guest(context);
+    return { launch: launchFactsOf(guest), life: lifeOf(guest) };
+  }
+
+  /** Gives a guest that was launched anew the life of the one it stands for. Its message keys stay its own. */
+  resumeGuest(context: Pfn, life: GuestLife): void {
+    resumeLife(this.#guest(context), life);
+  }
+
+  #guest(context: Pfn): GuestContext {
+    const guest = this.#platform.contexts.get(context);
+    invariant(guest !== undefined, 'the page is a guest context');
+    return guest;
   }
 }

@@ -10,7 +10,7 @@ import { applicationProcessor, type Booted, type BootOptions, bootProcessor } fr
 import type { Guest } from './cpu.ts';
 import { terminateGeneric } from './ghcb.ts';
 import { KernelPages } from './memory-map.ts';
-import { SevGuest, type SevGuestCall, type SevGuestReply } from './sev-guest.ts';
+import { type DriverState, SevGuest, type SevGuestCall, type SevGuestReply } from './sev-guest.ts';
 
 export interface GuestKernelOptions extends BootOptions {
   readonly name: string;
@@ -106,6 +106,24 @@ export class GuestKernel {
   sevGuestIoctl(call: SevGuestCall): JobHandle<SevGuestReply> {
     return this.submit(function* ({ sevGuest }) {
       return typeof sevGuest === 'number' ? NO_DEVICE : yield* sevGuest.ioctl(call);
+    });
+  }
+
+  /** Asks the driver how far it has come; -errno when it did not load. */
+  driverState(): JobHandle<DriverState | number> {
+    return this.submit(function* ({ sevGuest }) {
+      return typeof sevGuest === 'number' ? sevGuest : yield* sevGuest.state();
+    });
+  }
+
+  /** Lets the driver go on where another one was; the result is 0, or why it did not load. */
+  resumeDriver(state: DriverState): JobHandle<number> {
+    return this.submit(function* ({ sevGuest }) {
+      if (typeof sevGuest === 'number') {
+        return sevGuest;
+      }
+      yield* sevGuest.resume(state);
+      return 0;
     });
   }
 

@@ -541,3 +541,32 @@ describe('the trace', () => {
     expect(world.trace[1]!.detail).toMatchObject({ ret: 0, tag_ok: true, msg_seqno: '0x2', table_bytes: 24 });
   });
 });
+
+describe('a driver that stands for another one', () => {
+  it('goes on with its counts, those of keys it does not use among them', () => {
+    const before = new World(1);
+    before.call({ cmd: SNP_GET_REPORT });
+    before.call({ cmd: SNP_GET_REPORT });
+    const state = before.host.run(before.driver.state())!;
+    expect(state).toEqual({ msgSeqnos: [0, 4, 0, 0], vmpckDisabled: false });
+    const world = new World(1);
+    const counts = { ...state, msgSeqnos: [7, 4, 0xffff_ffff, 0] };
+    world.host.run(world.driver.resume(counts));
+    expect(world.host.run(world.driver.state())).toEqual(counts);
+    world.call({ cmd: SNP_GET_REPORT });
+    expect(world.exits.at(-1)!.seqno).toBe(5n);
+  });
+
+  it('has its key wiped where the other one had', () => {
+    const before = new World();
+    before.answers = [BUSY | 7n];
+    before.call({ cmd: SNP_GET_REPORT });
+    const state = before.host.run(before.driver.state())!;
+    expect(state.vmpckDisabled).toBe(true);
+    const world = new World();
+    world.host.run(world.driver.resume(state));
+    expect(world.call({ cmd: SNP_GET_REPORT }).ret).toBe(-Errno.ENOTTY);
+    expect(toHex(world.host.private.read(SECRETS + 0x20n, 64))).toBe(`${'00'.repeat(32)}${toHex(keyOf(1))}`);
+    expect(world.host.run(world.driver.state())).toEqual(state);
+  });
+});

@@ -72,6 +72,14 @@ export interface SevGuestReply {
   readonly req_data: Uint8Array | null;
 }
 
+/** How far a driver has come: what another guest's driver needs to stand for it. */
+export interface DriverState {
+  /** Message counts of the four keys in the secrets page. */
+  readonly msgSeqnos: readonly number[];
+  /** A failure has wiped the key. */
+  readonly vmpckDisabled: boolean;
+}
+
 /** Pages the driver shares with the hypervisor, and where its key lives. */
 export interface SevGuestOptions {
   readonly ghcb: GhcbPage;
@@ -114,6 +122,8 @@ const ZERO_PAGES: readonly Uint8Array[] = Array.from(
   (_, npages) => new Uint8Array(npages * PAGE_SIZE),
 );
 const ZERO_KEY = new Uint8Array(VMPCK_SIZE);
+/** VMPCK0 to VMPCK3. */
+const VMPCKS = 4;
 
 /** One guest message and how it is to travel. */
 interface Request {
@@ -206,6 +216,30 @@ export class SevGuest {
   /** True once a failure has wiped the key: nothing but another key brings the driver back. */
   get disabled(): boolean {
     return this.#vmpck === null;
+  }
+
+  *state(): Guest<DriverState> {
+    const counts = yield* readPrivate(countsGpa(this.#options.secretsGpa), 4 * VMPCKS);
+    return {
+      msgSeqnos: Array.from({ length: VMPCKS }, (_, id) => readU32(counts, 4 * id)),
+      vmpckDisabled: this.disabled,
+    };
+  }
+
+  /**
+   * Goes on where another driver was. The host must count messages from the same numbers.
+   *
+   * Differs  no kernel does this: a guest cannot know that it stands for another one (docs/limitations.md#snapshots)
+   */
+  *resume({ msgSeqnos, vmpckDisabled }: DriverState): Guest<void> {
+    const counts = new Uint8Array(4 * VMPCKS);
+    msgSeqnos.forEach((count, id) => {
+      writeU32(counts, 4 * id, count);
+    });
+    yield* writePrivate(countsGpa(this.#options.secretsGpa), counts);
+    if (vmpckDisabled) {
+      yield* this.#disableVmpck('it was disabled when the guest was saved');
+    }
   }
 
   /** One ioctl of /dev/sev-guest, from after the copy of its argument to before the copy back. */
@@ -542,6 +576,8 @@ const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 
 const vmpckGpa = (secretsGpa: Gpa, id: number): Gpa =>
   gpa(secretsGpa + BigInt(SECRETS_VMPCK_OFFSET + VMPCK_SIZE * id));
+
+const countsGpa = (secretsGpa: Gpa): Gpa => gpa(secretsGpa + BigInt(SECRETS_SEQNO_OFFSET));
 
 /** The bytes at req_data, or why the driver goes no further. */
 function requestBytes({ req_data, resp_data }: SevGuestCall, size: number): Uint8Array | number {

@@ -167,9 +167,7 @@ export class FaultPlan {
   #rules: { readonly rule: FaultRule; left: number | null }[] = [];
 
   constructor(rules: readonly FaultRule[] = []) {
-    rules.forEach((rule) => {
-      this.add(rule);
-    });
+    this.replace(rules);
   }
 
   add(rule: FaultRule): void {
@@ -177,7 +175,12 @@ export class FaultPlan {
   }
 
   clear(): void {
-    this.#rules = [];
+    this.replace([]);
+  }
+
+  /** Has these rules and no others from now on. */
+  replace(rules: readonly FaultRule[]): void {
+    this.#rules = rules.map((rule) => ({ rule, left: rule.times }));
   }
 
   /** Rules that still have answers to spoil, with how many. */

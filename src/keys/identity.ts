@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What else hangs on a secret: the chip's identifier, its VLEK wrapping key, a provider's secret. */
+/** What else hangs on a secret: the chip's identifier, its VLEK wrapping key, a provider's secret, a document's tag. */
 import type { ProductLine } from '../abi/product.ts';
 import type { MachineCrypto } from '../lib/crypto.ts';
-import { expand, SECRET_SIZE } from './derive.ts';
+import { expand, extract, SECRET_SIZE } from './derive.ts';
 
 /** Bytes of CHIP_ID in reports and of GET_ID per socket. */
 export const CHIP_ID_SIZE = 64;
@@ -29,4 +29,13 @@ export function chipWrappingKey(crypto: MachineCrypto, chipSecret: Uint8Array): 
  */
 export function cspSecret(crypto: MachineCrypto, serviceSecret: Uint8Array, csp: string): Uint8Array {
   return expand(crypto, serviceSecret, 'softsnp cloud provider secret', csp, SECRET_SIZE);
+}
+
+/** HMAC-SHA-384 of a document under a key that all of these secrets make; 48 bytes. */
+export function documentTag(
+  crypto: MachineCrypto,
+  secrets: readonly Uint8Array[],
+  document: Uint8Array,
+): Uint8Array {
+  return crypto.hmacSha384(extract(crypto, 'softsnp document', secrets), document);
 }

@@ -9,5 +9,5 @@ export {
   TOP_LEVEL,
   topStick,
 } from './hash-stick.ts';
-export { CHIP_ID_SIZE, chipIdOf, chipWrappingKey, cspSecret, HWID_SIZE } from './identity.ts';
+export { CHIP_ID_SIZE, chipIdOf, chipWrappingKey, cspSecret, documentTag, HWID_SIZE } from './identity.ts';
 export { unwrapHashstick, wrapHashstick, wrappedHashstickTcb } from './vlek-wrap.ts';

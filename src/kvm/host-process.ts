@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A userspace process: its memory, its file descriptors and the system calls a VMM makes. */
 import { Errno } from '../abi/errno.ts';
-import type { Uaddr } from '../lib/addresses.ts';
+import type { Pfn, Uaddr } from '../lib/addresses.ts';
 import { InputError } from '../lib/errors.ts';
 import type { RunOutcome } from './contract.ts';
 import { DevKvm } from './dev-kvm.ts';
@@ -12,6 +12,7 @@ import { kvmRun } from './kvm-run.ts';
 import type { KernelServices } from './services.ts';
 import { UserMemory } from './user-memory.ts';
 import { Vcpu } from './vcpu.ts';
+import { Vm } from './vm.ts';
 
 export class HostProcess {
   readonly name: string;
@@ -112,6 +113,12 @@ export class HostProcess {
     if (file instanceof Vcpu) {
       file.signalPending = true;
     }
+  }
+
+  /** Page of a VM's context in the firmware, which a real kernel tells nobody; null when there is none. */
+  guestContext(vmFd: number): Pfn | null {
+    const file = this.files.get(vmFd);
+    return file instanceof Vm ? file.sev.context : null;
   }
 
   /** Ends the process: descriptors are closed, memory is unmapped. */

@@ -216,6 +216,22 @@ export const ERROR_CODES = {
     action: 'Nothing was changed. Find the program that keeps a lock on the blob (lslocks), or try again.',
     exit: 3,
   },
+  SNAPSHOT_INVALID: {
+    kind: 'input',
+    action: 'Nothing was changed. Give a file as softsnp ctl snapshot save wrote it, to no older softsnp.',
+    exit: 1,
+  },
+  SNAPSHOT_MISMATCH: {
+    kind: 'input',
+    action:
+      'Nothing was changed. Restore on the state folder it was saved from, with softsnp up given the same --report-version and the files guests are launched from where and what they were.',
+    exit: 1,
+  },
+  SNAPSHOT_UNAVAILABLE: {
+    kind: 'environment',
+    action: 'Nothing was saved. End the client or remove the fault that the message names, or try again.',
+    exit: 3,
+  },
   GUEST_UNKNOWN: { kind: 'input', action: 'softsnp ctl status names the guests of the host.', exit: 1 },
   CONTROL_UNREACHABLE: {
     kind: 'environment',

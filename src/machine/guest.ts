@@ -2,6 +2,7 @@
 /** One guest of a host: its VMM on the outside, its kernel on the inside. */
 import { ProgramEngine, type VcpuEngine } from '../abi/guest-ops.ts';
 import type { BlobSource } from '../certs/blob.ts';
+import type { GuestLife, LaunchFacts } from '../firmware/secure-processor.ts';
 import { GuestKernel } from '../guest/kernel.ts';
 import type { SevGuestCall, SevGuestReply } from '../guest/sev-guest.ts';
 import { invariant } from '../lib/errors.ts';
@@ -108,6 +109,16 @@ export class Guest {
     const handle = this.kernel.sevGuestIoctl(call);
     const end = this.runUntil(() => handle.done, sleep);
     return handle.result === undefined ? { end } : { reply: handle.result };
+  }
+
+  /** What the firmware knows of it. */
+  facts(): { readonly launch: LaunchFacts; readonly life: GuestLife } {
+    return this.#host.psp.guestFacts(this.vmm.contextPage);
+  }
+
+  /** Lets it stand for another guest of the same launch; its driver has to go on where that one's was. */
+  resume(life: GuestLife): void {
+    this.#host.psp.resumeGuest(this.vmm.contextPage, life);
   }
 
   get vcpuCount(): number {

@@ -4,7 +4,7 @@ import { decodeTcb, type TcbParts } from '../abi/tcb-version.ts';
 import { type ChipConfig, defaultChip } from '../firmware/chip.ts';
 import { SecureProcessor } from '../firmware/secure-processor.ts';
 import { Hardware } from '../hw/hardware.ts';
-import type { EndorsementKind } from '../keys/index.ts';
+import { documentTag, type EndorsementKind } from '../keys/index.ts';
 import { HostKernel } from '../kvm/host-kernel.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { MachineCrypto, Random } from '../lib/crypto.ts';
@@ -120,6 +120,12 @@ export class Host {
     } finally {
       this.#running = before;
     }
+  }
+
+  /** Tag of a document that is to come back to this host: only its chip's and its provider's secret give it. */
+  tagOf(document: Uint8Array): Uint8Array {
+    const { chipSecret, cspSecret } = this.#state;
+    return documentTag(this.deps.crypto, [chipSecret, cspSecret], document);
   }
 
   /** What to keep for the next start. */

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A host administrator's tool: a process with /dev/sev open for writing, and nothing else. */
-import { SEV_ISSUE_CMD, SevIssueCmd, SevUserCmd, SevUserDataSnpVlekLoad } from '../abi/dev-sev.ts';
+import {
+  SEV_ISSUE_CMD,
+  SevIssueCmd,
+  SevPlatformState,
+  SevUserCmd,
+  SevUserDataSnpVlekLoad,
+  SevUserDataStatus,
+} from '../abi/dev-sev.ts';
 import { errnoName } from '../abi/errno.ts';
 import { sevRetName } from '../abi/sev-status.ts';
 import { SevDataSnpConfig, SevUserDataSnpStatus } from '../abi/snp-commands.ts';
@@ -30,6 +37,19 @@ export class ManagementTool {
     const answer = this.#issue(SevUserCmd.SNP_PLATFORM_STATUS, new Uint8Array(SevUserDataSnpStatus.size));
     invariant(answer.ok, 'SNP_PLATFORM_STATUS is answered in every state');
     return SevUserDataSnpStatus.decode(this.#read(DATA_AT, SevUserDataSnpStatus.size));
+  }
+
+  /** Whether legacy SEV is up. */
+  legacyInitialized(): boolean {
+    const answer = this.#issue(SevUserCmd.SEV_PLATFORM_STATUS, new Uint8Array(SevUserDataStatus.size));
+    invariant(answer.ok, 'SEV_PLATFORM_STATUS is answered in every state');
+    const status = this.#read(DATA_AT, SevUserDataStatus.size);
+    return SevUserDataStatus.get(status, 'state') !== SevPlatformState.SEV_STATE_UNINIT;
+  }
+
+  /** Leaves legacy SEV down until a VM is made. */
+  factoryReset(): ManagementAnswer {
+    return this.#issue(SevUserCmd.SEV_FACTORY_RESET, new Uint8Array(0));
   }
 
   commit(): ManagementAnswer {

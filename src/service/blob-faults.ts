@@ -47,6 +47,12 @@ export function formatBlobFault({ kind, value, times }: BlobFault): string {
 export class BlobFaults {
   #faults: { readonly fault: BlobFault; left: number | null }[] = [];
 
+  constructor(faults: readonly BlobFault[] = []) {
+    faults.forEach((fault) => {
+      this.add(fault);
+    });
+  }
+
   add(fault: BlobFault): void {
     this.#faults.push({ fault, left: fault.times });
   }

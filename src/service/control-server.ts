@@ -7,9 +7,11 @@ import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
 import { environmentErrorOf, errnoCode } from '../os/errno.ts';
 import type { LoggedEvent } from './event-log.ts';
 import { type HostControl, MachineRefusal } from './host-control.ts';
+import { SNAPSHOT_LIMIT_BYTES } from './snapshot-document.ts';
 
-/** A guest's options are the longest body: some paths and a command line. */
+/** A guest's options are the longest body but a snapshot: some paths and a command line. */
 const BODY_LIMIT_BYTES = 64 * 1024;
+const RESTORE = 'PUT /v1/snapshot';
 /** A follower that reads this much too slowly is cut off. */
 const FOLLOWER_LIMIT_BYTES = 4 << 20;
 /** sockaddr_un.sun_path without its NUL. */
@@ -93,6 +95,8 @@ const ROUTES: Readonly<Record<string, Handler>> = {
   'DELETE /v1/faults': (control) => control.clearFaults(),
   'POST /v1/guests': (control, body) => control.addGuest(body),
   'DELETE /v1/guests/*': (control, _, name) => control.removeGuest(name),
+  'GET /v1/snapshot': (control) => control.saveSnapshot(),
+  [RESTORE]: (control, body) => control.restoreSnapshot(body),
 };
 
 /** Every request there is, as docs/reference/control-api.md lists them. */
@@ -115,7 +119,7 @@ async function serve(
       send(response, 404, problem('CONTROL_UNKNOWN', `no such request: ${asked.slice(0, 80)}`));
       return;
     }
-    const body = await readJson(request);
+    const body = await readJson(request, asked === RESTORE ? SNAPSHOT_LIMIT_BYTES : BODY_LIMIT_BYTES);
     const answer = await route(control, body, name);
     if (answer instanceof MachineRefusal) {
       const { step, reason, errno, fw_status } = answer;
@@ -139,13 +143,13 @@ function routeOf(asked: string): [route: Handler | undefined, name: string] {
   return exact === undefined ? [ROUTES[`${asked.slice(0, at)}*`], asked.slice(at)] : [exact, ''];
 }
 
-async function readJson(request: IncomingMessage): Promise<unknown> {
+async function readJson(request: IncomingMessage, limitBytes: number): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > BODY_LIMIT_BYTES) {
-      throw new InputError('OPTION_INVALID', `more than ${BODY_LIMIT_BYTES} bytes`, { where: 'request' });
+    if (size > limitBytes) {
+      throw new InputError('OPTION_INVALID', `more than ${limitBytes} bytes`, { where: 'request' });
     }
     chunks.push(chunk);
   }

@@ -53,14 +53,14 @@ export async function serveDevices(options: DeviceFolderOptions): Promise<Device
   const root = new LiveDirectory();
   root.set('host', treeOf(service.hostPlaces));
   root.set('guests', guests);
-  for (const [name, { places }] of service.guests) {
-    guests.set(name, treeOf(places));
+  for (const [name, { door }] of service.guests) {
+    guests.set(name, treeOf(door.places));
   }
   const unfollow = service.events.follow((event) => {
     if (event.type === 'guest' && event.what === 'removed') {
       guests.delete(event.guest);
     } else if (event.type === 'guest' && event.what === 'added') {
-      guests.set(event.guest, treeOf(service.guests.get(event.guest)!.places));
+      guests.set(event.guest, treeOf(service.guests.get(event.guest)!.door.places));
     }
   });
   const made: string[] = [];
@@ -118,7 +118,7 @@ function systemPlaces({ service, system }: DeviceFolderOptions) {
   };
   if (system !== null) {
     add(service.hostPlaces, 'host');
-    add(service.guests.get(system)?.places ?? {}, `guests/${system}`);
+    add(service.guests.get(system)?.door.places ?? {}, `guests/${system}`);
   }
   return shown;
 }

@@ -14,7 +14,13 @@ export type HostEvent =
       readonly reported_tcb: string;
       readonly key: string;
     }
-  | { readonly type: 'guest'; readonly guest: string; readonly what: 'added' | 'removed' | 'ended' };
+  | {
+      readonly type: 'guest';
+      readonly guest: string;
+      /** restored: another guest has taken the place of the one of this name. */
+      readonly what: 'added' | 'removed' | 'ended' | 'restored';
+    }
+  | { readonly type: 'snapshot'; readonly what: 'saved' | 'restored'; readonly guests: readonly string[] };
 
 /** An event with its place in the order of all of them and its time, milliseconds since 1970. */
 export type LoggedEvent = HostEvent & { readonly n: number; readonly time_ms: number };

@@ -30,25 +30,42 @@ function changeOf({ cmd, input }: IoctlRequest): string | undefined {
 }
 
 /**
- * The device node with that guard.
+ * The device node with that guard. An open file goes on with whichever machine is `current`.
  *
  * Differs  EBUSY, with nothing done, while a program keeps a blob locked for seconds: the driver knows
  *          nothing of blobs, and an administrator's tool would have taken the lock first
  */
-export function guardedSevFile(file: FileNode, change: GuardedChange): FileNode {
+export function guardedSevFile(current: () => FileNode, change: GuardedChange): FileNode {
   return {
-    ...file,
+    ...current(),
     async open(flags, caller) {
-      const handle = await file.open(flags, caller);
+      let file = current();
+      let opened = file.open(flags, caller);
+      const handle = await opened;
       if (isRefusal(handle)) {
         return handle;
       }
+      const work = async (request: IoctlRequest): Promise<IoctlAnswer> => {
+        if (file !== current()) {
+          file = current();
+          opened = file.open(flags, caller);
+        }
+        const now = await opened;
+        return isRefusal(now) ? { result: -now.errno } : now.ioctl!(request);
+      };
       return {
         ...handle,
         async ioctl(request) {
           const command = changeOf(request);
-          const work = (): Eventually<IoctlAnswer> => handle.ioctl!(request);
-          return command === undefined ? work() : ((await change(command, work)) ?? { result: -Errno.EBUSY });
+          return command === undefined
+            ? work(request)
+            : ((await change(command, () => work(request))) ?? { result: -Errno.EBUSY });
+        },
+        async release() {
+          const now = await opened;
+          if (!isRefusal(now)) {
+            now.release?.();
+          }
         },
       };
     },

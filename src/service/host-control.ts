@@ -12,10 +12,13 @@ import { buildFirmwareImage, type FirmwareVersion } from '../firmware/secure-pro
 import { type FaultPlan, formatFaultRule, parseFaultRule } from '../kds/index.ts';
 import { fromHex, toHex } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
-import type { ManagementAnswer } from '../machine/index.ts';
+import type { Host, ManagementAnswer } from '../machine/index.ts';
+import type { KvmRefusal } from '../vmm/kvm-fd.ts';
 import { formatBlobFault, parseBlobFault } from './blob-faults.ts';
 import { pathsOf } from './device-tree.ts';
-import type { GuestSpec, HostService, ServedGuest } from './host-service.ts';
+import type { HostService } from './host-service.ts';
+import type { BootFailure, GuestSpec, ServedGuest } from './served-guest.ts';
+import { decodeSnapshot, encodeSnapshot, type SnapshotDocument } from './snapshot-document.ts';
 
 /** A request the machine judged and refused: not the operator's mistake, nor softsnp's. */
 export class MachineRefusal {
@@ -51,6 +54,8 @@ export interface HostControlOptions {
   readonly surroundings: () => Surroundings;
   /** A guest from the words of the command line; the name is checked later. */
   readonly guestSpec: (name: string, options: Readonly<Record<string, string>>) => GuestSpec;
+  /** The same from `words` of a spec, whatever the command line of this host leaves to be said. */
+  readonly keptSpec: (name: string, words: Readonly<Record<string, string>>) => GuestSpec;
 }
 
 const TcbBody = v.strictObject({
@@ -107,16 +112,15 @@ export class HostControl {
 
   /** Installs firmware of this TCB while the guests run: provisional until it is committed. */
   async updateFirmware(body: unknown) {
-    const { tcb, version } = parsed(TcbBody, body);
-    const { host } = this.service;
-    const { product } = host.chip;
-    const image = buildFirmwareImage(host.deps.crypto, {
-      product,
-      tcb: parseTcbText(tcb, product),
-      version: versionOf(version ?? this.#firmware().running),
-      mitVector: BigInt(host.psp.exportState().mitigations_supported),
-    });
-    const refused = await this.#change('SNP_DOWNLOAD_FIRMWARE_EX', () => {
+    const { tcb: text, version } = parsed(TcbBody, body);
+    const { product } = this.service.host.chip;
+    const tcb = parseTcbText(text, product);
+    const refused = await this.#change('SNP_DOWNLOAD_FIRMWARE_EX', (host) => {
+      const image = buildFirmwareImage(host.deps.crypto, {
+        ...{ product, tcb },
+        version: versionOf(version ?? this.#firmware().running),
+        mitVector: BigInt(host.psp.exportState().mitigations_supported),
+      });
       const { errno, status } = host.kernel.updateFirmware(image);
       return errno === 0 ? null : refusal('SNP_DOWNLOAD_FIRMWARE_EX', -errno, status);
     });
@@ -124,8 +128,8 @@ export class HostControl {
   }
 
   async commit() {
-    const refused = await this.#change('SNP_COMMIT', () =>
-      outcome('SNP_COMMIT', this.service.host.management.commit()),
+    const refused = await this.#change('SNP_COMMIT', ({ management }) =>
+      outcome('SNP_COMMIT', management.commit()),
     );
     return refused ?? this.tcb();
   }
@@ -133,36 +137,35 @@ export class HostControl {
   /** What is left out stays as it is. */
   async config(body: unknown) {
     const { reported_tcb, mask_chip_id, mask_chip_key } = parsed(ConfigBody, body);
-    const { host } = this.service;
-    const { product } = host.chip;
-    const status = host.management.platformStatus();
-    const reportedTcb =
-      reported_tcb === undefined
-        ? status.reported_tcb
-        : encodeTcb(parseTcbText(reported_tcb, product), product);
-    const refused = await this.#setConfig({
-      reportedTcb,
-      maskChipId: mask_chip_id ?? status.features.mask_chip_id === 1,
-      maskChipKey: mask_chip_key ?? status.features.mask_chip_key === 1,
+    const { product } = this.service.host.chip;
+    const wanted =
+      reported_tcb === undefined ? undefined : encodeTcb(parseTcbText(reported_tcb, product), product);
+    const refused = await this.#change('SNP_SET_CONFIG', ({ management }) => {
+      const { reported_tcb: current, features } = management.platformStatus();
+      const config = {
+        reportedTcb: wanted ?? current,
+        maskChipId: mask_chip_id ?? features.mask_chip_id === 1,
+        maskChipKey: mask_chip_key ?? features.mask_chip_key === 1,
+      };
+      return outcome('SNP_SET_CONFIG', management.setConfig(config));
     });
     return refused ?? this.tcb();
   }
 
   async resetConfig() {
-    const refused = await this.#setConfig({ reportedTcb: 0n, maskChipId: false, maskChipKey: false });
+    const nothing = { reportedTcb: 0n, maskChipId: false, maskChipKey: false };
+    const refused = await this.#change('SNP_SET_CONFIG', ({ management }) =>
+      outcome('SNP_SET_CONFIG', management.setConfig(nothing)),
+    );
     return refused ?? this.tcb();
   }
 
   /** Loads a hash stick: the one given, in hexadecimal, or the provider's for the reported TCB. */
   async loadVlek(body: unknown) {
     const { wrapped } = parsed(VlekBody, body);
-    const { host } = this.service;
-    const stick =
-      wrapped === undefined
-        ? host.keys.wrappedHashstick(host.reportedTcb)
-        : hexOfSize(wrapped, WrappedVlekHashstick.size);
-    const refused = await this.#change('SNP_VLEK_LOAD', () =>
-      outcome('SNP_VLEK_LOAD', host.management.vlekLoad(stick)),
+    const given = wrapped === undefined ? null : hexOfSize(wrapped, WrappedVlekHashstick.size);
+    const refused = await this.#change('SNP_VLEK_LOAD', (host) =>
+      outcome('SNP_VLEK_LOAD', given === null ? host.loadVlek() : host.management.vlekLoad(given)),
     );
     return refused ?? { signing_key: this.service.signingKey };
   }
@@ -172,9 +175,8 @@ export class HostControl {
    * so the TCB goes down a step and up again, which no guest sees.
    */
   async removeVlek() {
-    const { host } = this.service;
-    const { product } = host.chip;
-    const refused = await this.#change('VLEK removal', () => {
+    const { product } = this.service.host.chip;
+    const refused = await this.#change('VLEK removal', (host) => {
       const { reported_tcb, features } = host.management.platformStatus();
       const lower = oneStepBelow(decodeTcb(reported_tcb, product));
       if (features.vlek_en === 0 || lower === null) {
@@ -228,18 +230,35 @@ export class HostControl {
     return launched instanceof MachineRefusal ? launched : describeGuest(launched);
   }
 
-  removeGuest(name: string) {
-    this.#guest(name);
-    this.service.removeGuest(name);
+  async removeGuest(name: string) {
+    if (!(await this.service.removeGuest(name))) {
+      throw unknownGuest(name);
+    }
     return {};
+  }
+
+  async saveSnapshot(): Promise<SnapshotDocument> {
+    const snapshot = await this.service.capture();
+    const document = encodeSnapshot(this.service.host, snapshot, this.#options.kdsFaults.list());
+    const guests = snapshot.guests.map(({ spec }) => spec.name);
+    this.service.events.emit({ type: 'snapshot', what: 'saved', guests });
+    return document;
+  }
+
+  async restoreSnapshot(body: unknown) {
+    const { snapshot, kdsFaults } = decodeSnapshot(this.service.host, body, this.#options.keptSpec);
+    const refused = await this.service.restore(snapshot);
+    if (refused !== null) {
+      return launchRefusal(refused.refusal, refused.guest);
+    }
+    this.#options.kdsFaults.replace(kdsFaults);
+    return this.status();
   }
 
   #guest(name: string): ServedGuest {
     const served = this.service.guests.get(name);
     if (served === undefined) {
-      throw new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', {
-        where: JSON.stringify(name.slice(0, 80)),
-      });
+      throw unknownGuest(name);
     }
     return served;
   }
@@ -249,20 +268,17 @@ export class HostControl {
     return { running: firmware_version, committed: committed_version };
   }
 
-  #setConfig(
-    config: Parameters<HostService['host']['management']['setConfig']>[0],
-  ): Promise<MachineRefusal | null> {
-    return this.#change('SNP_SET_CONFIG', () =>
-      outcome('SNP_SET_CONFIG', this.service.host.management.setConfig(config)),
-    );
-  }
-
   /**
+   * Does something with the machine that runs when its turn has come.
+   *
    * Returns  what the machine said against it, or null
    * Errors   BLOB_BUSY
    */
-  async #change(command: string, work: () => MachineRefusal | null): Promise<MachineRefusal | null> {
-    const answer = await this.service.change(command, () => ({ refused: work() }));
+  async #change(
+    command: string,
+    work: (host: Host) => MachineRefusal | null,
+  ): Promise<MachineRefusal | null> {
+    const answer = await this.service.change(command, () => ({ refused: work(this.service.host) }));
     if (answer === null) {
       throw new EnvironmentError('BLOB_BUSY', `a certificate blob stayed locked; ${command} was not given`);
     }
@@ -280,22 +296,29 @@ export async function launchGuest(
   spec: GuestSpec,
 ): Promise<ServedGuest | MachineRefusal> {
   const answer = await service.addGuest(spec);
-  if (answer.ok) {
-    return answer.served;
-  }
-  return 'reason' in answer
-    ? new MachineRefusal(answer.step, answer.reason)
-    : refusal(answer.step, answer.errno, answer.fwStatus);
+  return answer.ok ? answer.served : launchRefusal(answer, null);
 }
 
-function describeGuest({ spec, guest, queue, measurement, blob, places, ended }: ServedGuest) {
+function launchRefusal(refused: KvmRefusal | BootFailure, guest: string | null): MachineRefusal {
+  const step = guest === null ? refused.step : `guest ${guest}: ${refused.step}`;
+  return 'reason' in refused
+    ? new MachineRefusal(step, refused.reason)
+    : refusal(step, refused.errno, refused.fwStatus);
+}
+
+const unknownGuest = (name: string): InputError =>
+  new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', {
+    where: JSON.stringify(name.slice(0, 80)),
+  });
+
+function describeGuest({ spec, guest, door, queue, measurement, blob, ended }: ServedGuest) {
   return {
     name: spec.name,
     key: spec.key,
     vcpus: guest.vcpuCount,
     measurement: toHex(measurement),
     certs: blob.name,
-    places: pathsOf(places),
+    places: pathsOf(door.places),
     requests: { served: queue.served, waiting: queue.waiting },
     ended,
   };

@@ -34,7 +34,7 @@ import {
 import { KvmMemoryAttributes, KvmMsi } from '../abi/kvm-structs.ts';
 import type { BlobSource } from '../certs/index.ts';
 import type { HostProcess } from '../kvm/host-kernel.ts';
-import { PAGE_SIZE } from '../lib/addresses.ts';
+import { PAGE_SIZE, type Pfn } from '../lib/addresses.ts';
 import { readU32, readU64, writeU32, writeU64 } from '../lib/bytes.ts';
 import type { Clock } from '../lib/clock.ts';
 import { invariant } from '../lib/errors.ts';
@@ -151,6 +151,13 @@ export class Vmm {
   /** Null while the guest can run. */
   get end(): VmEnd | null {
     return this.#end;
+  }
+
+  /** Page of the guest's context in the firmware. */
+  get contextPage(): Pfn {
+    const page = this.#options.process.guestContext(this.#launchedVm().vmFd);
+    invariant(page !== null, 'a launched guest has a context');
+    return page;
   }
 
   get memoryMap(): VmMemoryMap {

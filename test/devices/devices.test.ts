@@ -13,7 +13,7 @@ import { guestVerb } from '../../src/cli/guest.ts';
 import { hostVerb } from '../../src/cli/host.ts';
 import { type Output, runCli, type Verb } from '../../src/cli/run.ts';
 import { Tsm } from '../../src/devices/configfs-tsm/device.ts';
-import { tsmPlaces } from '../../src/devices/configfs-tsm/files.ts';
+import { ReportGroup, tsmPlaces } from '../../src/devices/configfs-tsm/files.ts';
 import { sevGuestProvider } from '../../src/devices/configfs-tsm/provider.ts';
 import { fixedDirectory } from '../../src/devices/fuse/filesystem.ts';
 import { type ServedTree, serveTree } from '../../src/devices/fuse/server.ts';
@@ -87,7 +87,7 @@ beforeEach(async () => {
   const places = {
     ...sevGuestPlaces({ driver: guest.driver }),
     ...sevPlaces(device),
-    ...tsmPlaces(new Tsm(sevGuestProvider(guest.driver))),
+    ...tsmPlaces(new ReportGroup(new Tsm(sevGuestProvider(guest.driver)))),
     ...msrPlaces(guestMsrs(1n), hostMsrs(1n << 40n)),
   };
   // /dev/sev-guest is dev-sev-guest here: where a place is shown is decided elsewhere.

@@ -6,7 +6,7 @@ import { SEV_ISSUE_CMD, SevIssueCmd, SevUserCmd } from '../../src/abi/dev-sev.ts
 import { SnpGuestIoctl } from '../../src/abi/dev-sev-guest.ts';
 import { Errno } from '../../src/abi/errno.ts';
 import { Tsm } from '../../src/devices/configfs-tsm/device.ts';
-import { configfsTree } from '../../src/devices/configfs-tsm/files.ts';
+import { configfsTree, ReportGroup } from '../../src/devices/configfs-tsm/files.ts';
 import { sevGuestProvider } from '../../src/devices/configfs-tsm/provider.ts';
 import { type DirectoryNode, type FileNode, isRefusal } from '../../src/devices/fuse/filesystem.ts';
 import { SevDevice } from '../../src/devices/sev/device.ts';
@@ -114,7 +114,7 @@ describe('a hostile client', () => {
 
   it('of configfs-tsm gets an errno, and generations only grow', async () => {
     const guest = new TestGuest();
-    const root = configfsTree(new Tsm(sevGuestProvider(guest.driver)));
+    const root = configfsTree(new ReportGroup(new Tsm(sevGuestProvider(guest.driver))));
     const group = (root.lookup('tsm') as DirectoryNode).lookup('report') as DirectoryNode;
     const step = fc.record({
       name: fc.constantFrom('inblob', 'privlevel', 'outblob', 'auxblob', 'generation', 'provider'),

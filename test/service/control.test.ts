@@ -14,6 +14,7 @@ import {
   startControlServer,
 } from '../../src/service/control-server.ts';
 import { HostControl } from '../../src/service/host-control.ts';
+import type { GuestKey } from '../../src/service/served-guest.ts';
 import { askExtReport, guestSpec, judge, type ServiceHost, serviceHost } from './service-host.ts';
 
 let host: ServiceHost;
@@ -27,6 +28,7 @@ const start = (path: string): Promise<ControlServer> =>
       ...{ service: host.service, kdsFaults },
       surroundings: () => ({ state: host.folder, pid: 1, devices: null, kds: null }),
       guestSpec: (name, { key }) => guestSpec(name, key === 'vlek' ? 'vlek' : 'auto'),
+      keptSpec: (name, { key }) => guestSpec(name, key as GuestKey),
     }),
     path,
     onFault: (error) => broken.push(error),
@@ -40,7 +42,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   await server.close();
-  host.close();
+  await host.close();
   kdsFaults.clear();
   expect(broken.splice(0)).toEqual([]);
 });

@@ -131,7 +131,7 @@ describe('a running host', () => {
     await configure(OLDER);
     expect(answer.ok && (await askExtReport(answer.served)).ret).toBe(0);
     expect(readFileSync(path).equals(Buffer.alloc(24))).toBe(true);
-    host.service.removeGuest('a');
+    await host.service.removeGuest('a');
     expect(readFileSync(path).length).toBe(24);
   });
 
@@ -152,7 +152,7 @@ describe('a running host', () => {
     const before = open();
     for (let i = 0; i < 3; i++) {
       await askExtReport(await host.add('a'));
-      host.service.removeGuest('a');
+      await host.service.removeGuest('a');
     }
     expect(open()).toBe(before);
     expect(readdirSync(join(host.folder, 'blobs'))).toEqual([]);
@@ -162,7 +162,7 @@ describe('a running host', () => {
     begin();
     const guest = await host.add('a');
     const waiting = askExtReport(guest);
-    host.service.removeGuest('a');
+    await host.service.removeGuest('a');
     expect((await waiting).ret).toBe(-Errno.EIO);
     expect(readdirSync(join(host.folder, 'blobs'))).toEqual([]);
     await host.add('a');
@@ -181,7 +181,7 @@ describe('a running host', () => {
     const first = judge(await askExtReport(await host.add('a')));
     await configure(OLDER);
     const state = host.saved.at(-1)!;
-    host.close();
+    await host.close();
     begin(2, state);
     const again = judge(await askExtReport(await host.add('a')));
     expect(again).toEqual({ ...first, tcb: encodeTcb(OLDER, 'Milan') });

@@ -3,7 +3,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { VCEK_GUID } from '../../src/abi/cert-table.ts';
@@ -258,6 +258,82 @@ for _ in range(2): print(s.recv(4096).decode().replace(chr(10), ' '), flush=True
     expect(mountsBelow(folder)).toEqual([]);
   });
 
+  it('is what a snapshot says after kill -9 and another start', async () => {
+    const running = await up('--guests', '2', '--host-data', 'c0');
+    await ask('PATCH', '/v1/config', { reported_tcb: '3,0,23,200' });
+    await ask('PUT', '/v1/vlek');
+    await ask('POST', '/v1/faults', { rule: 'certs=busy*2', guest: 'guest-2' });
+    const { pid: _, ...before } = await status();
+    const snapshot = await ask('GET', '/v1/snapshot');
+    running.child.kill('SIGKILL');
+    await running.ended;
+    await up('--guests', '1');
+    await ask('DELETE', '/v1/config');
+    expect(await ask('PUT', '/v1/snapshot', snapshot)).toMatchObject(before);
+    expect(await ask('GET', '/v1/faults')).toEqual([{ rule: 'certs=busy*2', guest: 'guest-2' }]);
+    expect(await ask('GET', '/v1/snapshot')).toEqual(snapshot);
+  });
+
+  it.skipIf(!LONG)('shows the guests of a snapshot, and keeps sessions and open devices', async () => {
+    const devices = join(folder, 'devices');
+    const file = join(folder, 'snapshot.json');
+    const device = (name: string): string => join(devices, 'guests', name, 'dev', 'sev-guest');
+    const key = async (name: string): Promise<string> => {
+      const args = ['guest', 'key', '--root', 'vmrk', '--device', device(name), '--json'];
+      const { code, stdout, stderr } = await softsnp(args, folder);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      return stdout;
+    };
+    const first = await up('--guests', '2', '--devices', devices);
+    const keys = [await key('guest-1'), await key('guest-2')];
+    expect(await ctl('snapshot', 'save', file)).toMatchObject({ code: 0, stderr: '' });
+    first.child.kill('SIGKILL');
+    await first.ended;
+    await up('--guests', '1', '--devices', devices);
+    await ask('DELETE', '/v1/guests/guest-1');
+    await ask('POST', '/v1/guests', { name: 'guest-1' });
+    await ask('POST', '/v1/guests', { name: 'other' });
+    const wait = 'echo in; while [ ! -e go ]; do sleep 0.05; done; $SOFTSNP guest key --root vmrk --json';
+    const session = new Process(
+      ['exec', '--state', state, '--guest', 'guest-1', '--', 'sh', '-c', wait],
+      folder,
+      identity.options,
+    );
+    await session.says('in');
+    expect(await ctl('snapshot', 'restore', file)).toMatchObject({ code: 0, stderr: '' });
+    expect(readdirSync(join(devices, 'guests')).sort()).toEqual(['guest-1', 'guest-2']);
+    expect([await key('guest-1'), await key('guest-2')]).toEqual(keys);
+    writeFileSync(join(folder, 'go'), '');
+    expect(await session.ended).toMatchObject({ code: 0, stdout: `in\n${keys[0]}` });
+  });
+
+  it.skipIf(!LONG)('has the old or the new state after kill -9 in the middle of a restore', async () => {
+    const devices = join(folder, 'devices');
+    let running = await up('--guests', '2', '--devices', devices);
+    const saved = [];
+    for (const reported_tcb of ['3,0,23,200', '3,0,23,201']) {
+      await ask('PATCH', '/v1/config', { reported_tcb });
+      saved.push(await ask('GET', '/v1/snapshot'));
+    }
+    for (let round = 0; round < 10; round++) {
+      const restores = (async () => {
+        for (let i = 0; ; i++) {
+          await ask('PUT', '/v1/snapshot', saved[i % 2]);
+        }
+      })();
+      setTimeout(() => running.child.kill('SIGKILL'), Math.random() * 400);
+      await expect(restores).rejects.toMatchObject({ code: 'CONTROL_UNREACHABLE' });
+      await running.ended;
+      running = await up('--guests', '1', '--devices', devices);
+      const { tcb, guests } = await status();
+      expect(['3,0,23,200', '3,0,23,201']).toContain(tcb.reported);
+      expect(guests.map(({ name }) => name)).toEqual(['guest-1']);
+    }
+    running.child.kill('SIGTERM');
+    expect(await running.ended).toMatchObject({ code: 0, stderr: '' });
+    expect(mountsBelow(folder)).toEqual([]);
+  });
+
   it.skipIf(!LONG || !isRoot || existsSync('/dev/sev') || existsSync('/dev/sev-guest'))(
     'shows a guest at the paths of the system itself, and takes it away again',
     async () => {
@@ -267,6 +343,11 @@ for _ in range(2): print(s.recv(4096).decode().replace(chr(10), ' '), flush=True
       await running.ended;
       const next = await up('--devices', 'system');
       expect((await softsnp(['host', 'status'], folder)).code).toBe(0);
+      const snapshot = await ask('GET', '/v1/snapshot');
+      await ask('DELETE', '/v1/guests/guest');
+      expect((await softsnp(['guest', 'report'], folder)).code).toBe(3);
+      await ask('PUT', '/v1/snapshot', snapshot);
+      expect((await softsnp(['guest', 'report'], folder)).code).toBe(0);
       next.child.kill('SIGTERM');
       await next.ended;
       expect([existsSync('/dev/sev'), existsSync('/dev/sev-guest')]).toEqual([false, false]);

@@ -10,25 +10,24 @@ import { VCEK_GUID, VLEK_GUID } from '../../src/abi/cert-table.ts';
 import { SnpExtReportReq, SnpGuestIoctl } from '../../src/abi/dev-sev-guest.ts';
 import { MsgReportRsp } from '../../src/abi/guest-message.ts';
 import { decodeCertificateTable } from '../../src/certs/table.ts';
+import type { ChipConfig } from '../../src/firmware/chip.ts';
 import type { SevGuestReply } from '../../src/guest/sev-guest.ts';
 import { defaultImage, parseOvmf, planLaunch } from '../../src/launch/index.ts';
 import { writeU32 } from '../../src/lib/bytes.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
-import { Host, type HostState, newHostState } from '../../src/machine/index.ts';
+import type { MachineCrypto } from '../../src/lib/crypto.ts';
+import { Host, type HostDeps, type HostState, newHostState } from '../../src/machine/index.ts';
 import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
 import { EventLog } from '../../src/service/event-log.ts';
-import {
-  type GuestKey,
-  type GuestSpec,
-  HostService,
-  type ServedGuest,
-} from '../../src/service/host-service.ts';
+import { HostService } from '../../src/service/host-service.ts';
+import type { GuestKey, GuestSpec, ServedGuest } from '../../src/service/served-guest.ts';
 
-const crypto = nodeCrypto({ deterministic: false });
+const usualCrypto = nodeCrypto({ deterministic: false });
 const plan = planLaunch({ ovmf: parseOvmf(defaultImage()), vcpus: 1, cpuSig: 0xa00f11 });
 
 export function guestSpec(name: string, key: GuestKey = 'auto', certs: string | null = null): GuestSpec {
-  return { name, key, certs, settings: { plan, memoryBytes: 64 << 20, policy: 0x30000n } };
+  const words = { key, ...(certs === null ? {} : { certs }) };
+  return { name, key, certs, words, settings: { plan, memoryBytes: 64 << 20, policy: 0x30000n } };
 }
 
 export interface ServiceHost {
@@ -38,23 +37,41 @@ export interface ServiceHost {
   /** What was saved, oldest first. */
   readonly saved: HostState[];
   add(name: string, key?: GuestKey): Promise<ServedGuest>;
-  close(): void;
+  close(): Promise<void>;
 }
 
-export function serviceHost(seed = 1, earlier: HostState | null = null): ServiceHost {
+export interface ServiceHostOptions {
+  readonly crypto?: MachineCrypto;
+  readonly chip?: Partial<ChipConfig>;
+  /** Called before the state is saved. */
+  readonly onSave?: () => void;
+  /** Called with each machine that a snapshot starts. */
+  readonly onMachine?: (host: Host) => void;
+}
+
+export function serviceHost(
+  seed = 1,
+  earlier: HostState | null = null,
+  options: ServiceHostOptions = {},
+): ServiceHost {
+  const { crypto = usualCrypto } = options;
   const folder = mkdtempSync(join(tmpdir(), 'softsnp-service-'));
   const clock = new VirtualClock(Date.UTC(2026, 0, 1));
   const random = seededRandom(seed);
   const events = new EventLog(() => clock.nowMs());
-  const host = new Host(
-    { crypto, random, clock, trace: (step) => events.emit({ type: 'trace', step }) },
-    earlier ?? newHostState(crypto, random, 'Milan', { seed }),
-  );
+  const deps: HostDeps = { crypto, random, clock, trace: (step) => events.emit({ type: 'trace', step }) };
+  const host = new Host(deps, earlier ?? newHostState(crypto, random, 'Milan', { seed }), options.chip);
   const saved: HostState[] = [];
   const service = new HostService({
     ...{ host, events },
+    machine: (state) => {
+      const next = new Host(deps, state, { reportVersion: host.chip.reportVersion });
+      options.onMachine?.(next);
+      return next;
+    },
     blobFolder: join(folder, 'blobs'),
     save: (state) => {
+      options.onSave?.();
       saved.push(state);
     },
     sleep: (ms) => {
@@ -71,10 +88,8 @@ export function serviceHost(seed = 1, earlier: HostState | null = null): Service
       }
       return answer.served;
     },
-    close() {
-      for (const name of [...service.guests.keys()]) {
-        service.removeGuest(name);
-      }
+    async close() {
+      await service.close();
       rmSync(folder, { recursive: true, force: true });
     },
   };

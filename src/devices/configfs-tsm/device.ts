@@ -31,6 +31,15 @@ export interface TsmBlobs {
   readonly auxblob: Uint8Array;
 }
 
+/** What an entry was told, without the report it may have: that is made anew when it is read. */
+export interface KeptReport {
+  readonly privlevel: number;
+  /** 0 to TSM_INBLOB_MAX bytes. */
+  readonly inblob: Uint8Array;
+  /** Stores so far, 64 bits. */
+  readonly generation: bigint;
+}
+
 /** What makes reports: the driver of one kind of trusted guest. */
 export interface TsmProvider {
   readonly name: string;
@@ -39,6 +48,7 @@ export interface TsmProvider {
 }
 
 const EMPTY = new Uint8Array(0);
+const UNTOLD: KeptReport = { privlevel: 0, inblob: EMPTY, generation: 0n };
 const NO_BLOBS: TsmBlobs = { outblob: null, auxblob: EMPTY };
 const U64_MASK = 0xffff_ffff_ffff_ffffn;
 
@@ -81,14 +91,22 @@ export class Tsm {
 /** One entry: the state behind the files of a folder. */
 export class TsmReport {
   readonly #tsm: Tsm;
-  #privlevel = 0;
-  #inblob: Uint8Array = EMPTY;
-  #writeGeneration = 0n;
-  #readGeneration = 0n;
+  #privlevel: number;
+  #inblob: Uint8Array;
+  #writeGeneration: bigint;
+  #readGeneration: bigint;
   #blobs = NO_BLOBS;
 
-  constructor(tsm: Tsm) {
+  constructor(tsm: Tsm, { privlevel, inblob, generation }: KeptReport = UNTOLD) {
     this.#tsm = tsm;
+    this.#privlevel = privlevel;
+    this.#inblob = inblob;
+    this.#writeGeneration = generation;
+    this.#readGeneration = generation;
+  }
+
+  kept(): KeptReport {
+    return { privlevel: this.#privlevel, inblob: this.#inblob, generation: this.#writeGeneration };
   }
 
   showGeneration(): Eventually<string> {

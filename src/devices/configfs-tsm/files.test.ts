@@ -7,7 +7,7 @@ import { concat, utf8 } from '../../lib/bytes.ts';
 import { type DirectoryNode, type FileNode, isRefusal, type Refusal } from '../fuse/filesystem.ts';
 import { TestFile, TestGuest } from '../testing.ts';
 import { nextGeneration, Tsm, type TsmBlobs, TsmReport } from './device.ts';
-import { configfsTree } from './files.ts';
+import { configfsTree, ReportGroup } from './files.ts';
 import { sevGuestProvider } from './provider.ts';
 
 const O_RDONLY = 0;
@@ -28,7 +28,7 @@ class Client {
 
   constructor(tsm?: Tsm) {
     this.tsm = tsm ?? new Tsm(sevGuestProvider(this.guest.driver));
-    this.root = configfsTree(this.tsm);
+    this.root = configfsTree(new ReportGroup(this.tsm));
     this.entry = this.mkdir('entry') as DirectoryNode;
   }
 

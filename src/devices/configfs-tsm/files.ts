@@ -23,7 +23,7 @@ import {
   type Refusal,
   refuse,
 } from '../fuse/filesystem.ts';
-import { TSM_INBLOB_MAX, type Tsm, TsmReport } from './device.ts';
+import { type KeptReport, TSM_INBLOB_MAX, type Tsm, TsmReport } from './device.ts';
 
 /** Text attributes have one page; a store leaves room for the NUL at its end. */
 const SIMPLE_ATTR_SIZE = 4096;
@@ -38,44 +38,74 @@ interface Entry {
 }
 
 /** What /sys/kernel/config shows. */
-export function configfsTree(tsm: Tsm): DirectoryNode {
-  const subsystem = fixedDirectory({ report: reportGroup(tsm) });
+export function configfsTree(reports: ReportGroup): DirectoryNode {
+  const subsystem = fixedDirectory({ report: reports });
   return { ...fixedDirectory({ tsm: subsystem }), rmdir: () => refuse(Errno.EINVAL) };
 }
 
 /** What a guest with a tsm provider has, by absolute path. */
-export function tsmPlaces(tsm: Tsm): Readonly<Record<string, FsNode>> {
-  return { '/sys/kernel/config': configfsTree(tsm) };
+export function tsmPlaces(reports: ReportGroup): Readonly<Record<string, FsNode>> {
+  return { '/sys/kernel/config': configfsTree(reports) };
 }
 
-function reportGroup(tsm: Tsm): DirectoryNode {
-  const folders = new Map<string, DirectoryNode>();
-  const entries = new Map<string, Entry>();
-  return {
-    kind: 'directory',
-    mode: 0o755,
-    lookup: (name) => folders.get(name) ?? null,
-    entries: () => folders,
-    mkdir(name) {
-      if (tsm.provider === null) {
-        return refuse(Errno.ENXIO);
-      }
-      if (folders.size >= MAX_ENTRIES) {
-        return refuse(Errno.ENOMEM);
-      }
-      const entry = { report: new TsmReport(tsm), alive: true };
-      const folder = fixedDirectory(attributes(entry));
-      entries.set(name, entry);
-      folders.set(name, folder);
-      return folder;
-    },
-    rmdir(name) {
-      entries.get(name)!.alive = false;
-      entries.delete(name);
-      folders.delete(name);
-      return null;
-    },
-  };
+/** tsm/report: a folder for each entry that somebody made. */
+export class ReportGroup implements DirectoryNode {
+  readonly kind = 'directory';
+  readonly mode = 0o755;
+  readonly #tsm: Tsm;
+  readonly #folders = new Map<string, DirectoryNode>();
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(tsm: Tsm) {
+    this.#tsm = tsm;
+  }
+
+  lookup(name: string): DirectoryNode | null {
+    return this.#folders.get(name) ?? null;
+  }
+
+  entries(): Iterable<readonly [name: string, node: FsNode]> {
+    return this.#folders;
+  }
+
+  mkdir(name: string): DirectoryNode | Refusal {
+    if (this.#tsm.provider === null) {
+      return refuse(Errno.ENXIO);
+    }
+    return this.#folders.size >= MAX_ENTRIES
+      ? refuse(Errno.ENOMEM)
+      : this.#add(name, new TsmReport(this.#tsm));
+  }
+
+  rmdir(name: string): null {
+    this.#entries.get(name)!.alive = false;
+    this.#entries.delete(name);
+    this.#folders.delete(name);
+    return null;
+  }
+
+  /** Entries with what they were told. */
+  kept(): ReadonlyMap<string, KeptReport> {
+    return new Map([...this.#entries].map(([name, { report }]) => [name, report.kept()]));
+  }
+
+  /** Has these entries and no others from now on. */
+  replace(kept: ReadonlyMap<string, KeptReport>): void {
+    for (const name of [...this.#entries.keys()]) {
+      this.rmdir(name);
+    }
+    for (const [name, report] of kept) {
+      this.#add(name, new TsmReport(this.#tsm, report));
+    }
+  }
+
+  #add(name: string, report: TsmReport): DirectoryNode {
+    const entry = { report, alive: true };
+    const folder = fixedDirectory(attributes(entry));
+    this.#entries.set(name, entry);
+    this.#folders.set(name, folder);
+    return folder;
+  }
 }
 
 /** The files of an entry in a guest whose kernel runs at VMPL0. */

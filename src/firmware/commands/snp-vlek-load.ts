@@ -36,6 +36,6 @@ export function snpVlekLoad(platform: Platform, bufferAt: bigint): SevStatus {
   if (encodeTcb(stick.tcb, chip.product) !== platform.reportedTcbWord) {
     return SevRet.SEV_RET_INVALID_PARAM;
   }
-  platform.loadVlek(stick);
+  platform.loadVlek({ stick, wrapped });
   return SevRet.SEV_RET_SUCCESS;
 }
