@@ -232,6 +232,12 @@ export const ERROR_CODES = {
     action: 'Nothing was saved. End the client or remove the fault that the message names, or try again.',
     exit: 3,
   },
+  CHANGE_INCOMPLETE: {
+    kind: 'environment',
+    action:
+      'Guests that are named get EAGAIN until their certificates are written. See to the file system of the state folder; then give a command again (softsnp ctl commit, say), or restart the host.',
+    exit: 3,
+  },
   GUEST_UNKNOWN: { kind: 'input', action: 'softsnp ctl status names the guests of the host.', exit: 1 },
   CONTROL_UNREACHABLE: {
     kind: 'environment',

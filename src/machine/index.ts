@@ -5,4 +5,5 @@ export { type CertificateChain, certificateBlob, KeyService } from './endorsemen
 export { Guest, type GuestOptions, type IoctlOutcome, type LaunchAnswer } from './guest.ts';
 export { Host, type HostDeps } from './host.ts';
 export { type ManagementAnswer, ManagementTool } from './management.ts';
+export { goBack, isAt, type PlatformPoint, pointOf } from './platform-point.ts';
 export { DEFAULT_CSP, decodeHostState, encodeHostState, type HostState, newHostState } from './state.ts';

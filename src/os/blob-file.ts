@@ -6,7 +6,7 @@ import type { BlobLock, BlobSource } from '../certs/blob.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
 import { tryLock, unlock } from './ofd-lock.ts';
-import { orUnwritable, replaceFile } from './state-dir.ts';
+import { orUnwritable, prepareStateFile } from './state-dir.ts';
 
 // A writer that renames a new blob over the old one can slip between our open and our lock; each retry
 // needs another such writer, so a few are plenty.
@@ -65,6 +65,38 @@ export class BlobFile implements BlobSource {
       if (file !== null) {
         closeSync(file.fd);
       }
+    }
+  }
+
+  /**
+   * States that requests can be served from the file, as far as can be told now: it may still have to be made.
+   *
+   * Errors   LOCK_FAILED on a file system that has no such locks; FILE_UNREADABLE
+   */
+  checkServable(): void {
+    const where = this.#path;
+    let file: OpenFile;
+    try {
+      file = openFile(where);
+    } catch (cause) {
+      if (errnoCode(cause) === 'ENOENT') {
+        return;
+      }
+      throw new EnvironmentError('FILE_UNREADABLE', `cannot be opened: ${errnoCode(cause)}`, {
+        where,
+        cause,
+      });
+    }
+    try {
+      const answer = tryLock(file.fd, 'read');
+      if (typeof answer === 'object') {
+        throw new EnvironmentError('LOCK_FAILED', answer.error, { where });
+      }
+      if (!file.isFile) {
+        throw new EnvironmentError('FILE_UNREADABLE', 'is not a regular file', { where });
+      }
+    } finally {
+      closeSync(file.fd);
     }
   }
 
@@ -217,8 +249,7 @@ export function tryLockBlobs(paths: readonly string[]): BlobUpdate | null {
     throw error;
   }
   return {
-    replace: (path, bytes) =>
-      orUnwritable(path, 'cannot write', () => replaceFile(dirname(path), basename(path), bytes)),
+    replace: (path, bytes) => prepareStateFile(dirname(path), basename(path), bytes).place(),
     release,
   };
 }

@@ -214,12 +214,32 @@ export class StateDirectory {
    * Errors   STATE_UNWRITABLE with the errno; then it is as it was
    */
   write(name: string, content: Uint8Array): void {
-    orUnwritable(this.fileOf(name), 'cannot write', () => replaceFile(this.path, name, content));
+    this.prepare(name, content).place();
+  }
+
+  /**
+   * Does of `write` all that can fail for want of space.
+   *
+   * Errors   STATE_UNWRITABLE with the errno, also from `place`
+   */
+  prepare(name: string, content: Uint8Array): PreparedFile {
+    return prepareStateFile(this.path, name, content);
   }
 
   close(): void {
     closeSync(this.#lockFd);
   }
+}
+
+/**
+ * `prepareFile`, for files of a state folder.
+ *
+ * Errors   STATE_UNWRITABLE with the errno, also from `place`
+ */
+export function prepareStateFile(directory: string, name: string, content: Uint8Array): PreparedFile {
+  const orElse = <T>(work: () => T): T => orUnwritable(join(directory, name), 'cannot write', work);
+  const prepared = orElse(() => prepareFile(directory, name, content));
+  return { place: () => orElse(prepared.place), discard: prepared.discard };
 }
 
 /**
