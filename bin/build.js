@@ -55,6 +55,9 @@ export function ensureBuilt() {
       encoding: 'utf8',
     },
   );
+  if (tsc.error !== undefined) {
+    throw tsc.error;
+  }
   if (tsc.status !== 0) {
     rmSync(fresh, { recursive: true, force: true });
     process.stderr.write(`softsnp: src/ does not compile\n${tsc.stdout}${tsc.stderr}`);

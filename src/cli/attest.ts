@@ -156,7 +156,9 @@ function attestOn(opened: OpenHostState, options: Options, output: Output): numb
 /** The file the VMM serves: the caller's, or a fresh one in the state folder. */
 function blobOf({ directory }: OpenHostState, host: Host, { certs, key }: Options): BlobFile {
   if (certs !== null) {
-    return new BlobFile(certs);
+    const given = new BlobFile(certs);
+    given.checkServable();
+    return given;
   }
   const path = directory.fileOf(BLOB_FILE);
   if (!replaceBlob(path, () => certificateBlob(host.chain(key === 'vcek' ? 'VCEK' : 'VLEK')))) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence from files and folders, as the options of `softsnp verify` name it. */
+import { createHash } from 'node:crypto';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
@@ -131,7 +132,8 @@ const STATE_FILE = 'state.json';
 
 function productOfState(folder: string): ProductLine {
   const path = join(folder, STATE_FILE);
-  return decodeHostState(fileOption('trust', path, MAX_FILE_BYTES), path).product;
+  const sha256 = (data: Uint8Array): Uint8Array => createHash('sha256').update(data).digest();
+  return decodeHostState({ sha256 }, fileOption('trust', path, MAX_FILE_BYTES), path).product;
 }
 
 function isSelfIssued(der: Uint8Array): boolean {

@@ -132,10 +132,10 @@ async function runAsGuest(name: string, options: MachineOptions, wishes: Wishes)
 /** Read without the folder's lock: the secrets of a host never change. */
 function keysIn(folder: string): KeyedHost {
   const path = join(folder, STATE_FILE);
+  const crypto = nodeCrypto({ deterministic: false });
   return {
-    folder,
-    state: decodeHostState(fileOption('state', path, STATE_LIMIT_BYTES), path),
-    crypto: nodeCrypto({ deterministic: false }),
+    ...{ folder, crypto },
+    state: decodeHostState(crypto, fileOption('state', path, STATE_LIMIT_BYTES), path),
     random: systemRandom,
     clock: systemClock,
     faults: new FaultPlan(),

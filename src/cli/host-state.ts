@@ -10,7 +10,7 @@ import type { MachineCrypto, Random } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
 import { decodeHostState, encodeHostState, type HostState, newHostState } from '../machine/index.ts';
 import { nodeCrypto, seededRandom, systemRandom } from '../os/node-crypto.ts';
-import { StateDirectory } from '../os/state-dir.ts';
+import { type PreparedFile, StateDirectory } from '../os/state-dir.ts';
 import { systemClock } from '../os/system-clock.ts';
 
 export const STATE_FILE = 'state.json';
@@ -39,6 +39,8 @@ export interface OpenHostState {
   /** Makes `ms` milliseconds pass. */
   sleep(ms: number): void;
   save(state: HostState): void;
+  /** Does of `save` all that can fail for want of space. */
+  prepareSave(state: HostState): PreparedFile;
   close(): void;
 }
 
@@ -76,12 +78,14 @@ export function openHostState(selection: HostSelection): OpenHostState {
             seed,
             ...(selection.chipId === null ? {} : { chipId: selection.chipId }),
           })
-        : checkSelection(decodeHostState(stored, directory.fileOf(STATE_FILE)), selection, path);
-    const save = (next: HostState): void => directory.write(STATE_FILE, encodeHostState(next));
+        : checkSelection(decodeHostState(crypto, stored, directory.fileOf(STATE_FILE)), selection, path);
+    const save = (next: HostState): void => directory.write(STATE_FILE, encodeHostState(crypto, next));
+    const prepareSave = (next: HostState): PreparedFile =>
+      directory.prepare(STATE_FILE, encodeHostState(crypto, next));
     if (stored === null) {
       save(state);
     }
-    return { directory, state, crypto, random, ...timeOf(seed), save, close };
+    return { directory, state, crypto, random, ...timeOf(seed), save, prepareSave, close };
   } catch (error) {
     close();
     throw error;

@@ -139,7 +139,7 @@ function fleetOf({ state, fleet }: Args, crypto: MachineCrypto): Fleet {
   }
   // Read without the folder's lock: its secrets never change, and a host may be running on it.
   const path = join(state!, STATE_FILE);
-  return Fleet.ofHost(crypto, decodeHostState(fileOption('state', path, STATE_LIMIT_BYTES), path));
+  return Fleet.ofHost(crypto, decodeHostState(crypto, fileOption('state', path, STATE_LIMIT_BYTES), path));
 }
 
 function portsOf({ listen, tls, provider }: Args) {

@@ -3,6 +3,7 @@
 import { type ArgsDef, type CommandDef, renderUsage, runCommand } from 'citty';
 import { ERROR_CODES } from '../lib/error-codes.ts';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
+import { environmentErrorOf } from '../os/errno.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: citty types a tree of commands with any.
 export type Verb = CommandDef<any>;
@@ -159,7 +160,8 @@ export async function runCli(
   }
 }
 
-function reportError(error: unknown, output: Output): number {
+function reportError(thrown: unknown, output: Output): number {
+  const error = environmentErrorOf(thrown) ?? thrown;
   if (error instanceof InputError || error instanceof EnvironmentError) {
     output.stderr(`softsnp: ${error.message} [${error.code}]\n  ${error.action}\n`);
     return ERROR_CODES[error.code].exit;

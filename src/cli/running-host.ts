@@ -76,7 +76,7 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
     // The TCB that was asked for is the first machine's; a snapshot has its own.
     machine: (wanted) => new Host(deps, wanted, { reportVersion: host.chip.reportVersion }),
     blobFolder: join(directory.path, BLOB_FOLDER),
-    save: opened.save,
+    prepareSave: opened.prepareSave,
     sleep: sleeper(opened),
   });
   opened.save(host.state);

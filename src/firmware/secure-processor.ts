@@ -5,7 +5,7 @@ import { SevRet, type SevStatus } from '../abi/sev-status.ts';
 import { SevCmd, type SevCmdName } from '../abi/snp-commands.ts';
 import type { TcbParts } from '../abi/tcb-version.ts';
 import type { Pfn, Spa } from '../lib/addresses.ts';
-import { invariant } from '../lib/errors.ts';
+import { EnvironmentError, invariant } from '../lib/errors.ts';
 import type { ChipConfig } from './chip.ts';
 import { COMMANDS } from './commands/index.ts';
 import type { GuestContext } from './guest-context.ts';
@@ -53,7 +53,8 @@ export class SecureProcessor {
   /**
    * Runs one mailbox command on the buffer in physical memory.
    *
-   * Returns  a status for every number, buffer and state; SEV_RET_INVALID_COMMAND for a number without a command
+   * Returns  a status for every number, buffer and state; SEV_RET_INVALID_COMMAND for a number without a
+   *          command, SEV_RET_HWSEV_RET_PLATFORM when the random source gives nothing
    */
   command(id: number, bufferAt: Spa): SevStatus {
     const name = NAMES.get(id);
@@ -70,7 +71,7 @@ export class SecureProcessor {
     if (typeof next === 'number') {
       return next;
     }
-    const status = COMMANDS[name](platform, bufferAt);
+    const status = this.#run(name, bufferAt);
     if (status === SevRet.SEV_RET_SUCCESS) {
       if (isSnp(name)) {
         platform.state = next;
@@ -79,6 +80,18 @@ export class SecureProcessor {
       }
     }
     return status;
+  }
+
+  #run(name: SevCmdName, bufferAt: Spa): SevStatus {
+    try {
+      return COMMANDS[name](this.#platform, bufferAt);
+    } catch (error) {
+      // Commands draw random bytes before they change anything.
+      if (error instanceof EnvironmentError && error.code === 'ENTROPY_UNAVAILABLE') {
+        return SevRet.SEV_RET_HWSEV_RET_PLATFORM;
+      }
+      throw error;
+    }
   }
 
   /** Platform settings for the state folder; plain JSON. */

@@ -136,6 +136,23 @@ export const ERROR_CODES = {
       'The answer is not what was asked for or not from a trusted root, and was not kept. For a softsnp key service name its root with --trust.',
     exit: 2,
   },
+  RESOURCES_EXHAUSTED: {
+    kind: 'environment',
+    action:
+      'Raise what the message names: the limit of open files (ulimit -n) or of processes (ulimit -u), memory, disk space, quota.',
+    exit: 3,
+  },
+  INSTALLATION_INCOMPLETE: {
+    kind: 'environment',
+    action: 'Install again (npm ci); where few files may be open at once, raise that limit (ulimit -n).',
+    exit: 3,
+  },
+  ENTROPY_UNAVAILABLE: {
+    kind: 'environment',
+    action:
+      'Wait until the random number generator of the system is seeded, and see that /dev/urandom can be read.',
+    exit: 3,
+  },
   FFI_UNAVAILABLE: {
     kind: 'environment',
     action: 'Install the optional dependency koffi (npm install koffi) on a supported platform.',
@@ -228,6 +245,12 @@ export const ERROR_CODES = {
     action: 'Nothing was saved. End the client or remove the fault that the message names, or try again.',
     exit: 3,
   },
+  CHANGE_INCOMPLETE: {
+    kind: 'environment',
+    action:
+      'Guests that are named get EAGAIN until their certificates are written. See to the file system of the state folder; then give a command again (softsnp ctl commit, say), or restart the host.',
+    exit: 3,
+  },
   GUEST_UNKNOWN: { kind: 'input', action: 'softsnp ctl status names the guests of the host.', exit: 1 },
   CONTROL_UNREACHABLE: {
     kind: 'environment',
@@ -241,7 +264,12 @@ export const ERROR_CODES = {
   },
   STATE_INVALID: {
     kind: 'input',
-    action: 'The state folder is damaged or of another version; move it away to start anew.',
+    action: 'The state folder is damaged; restore it from a copy, or move it away to start anew.',
+    exit: 1,
+  },
+  STATE_VERSION_UNSUPPORTED: {
+    kind: 'input',
+    action: 'Nothing was changed. Use the softsnp that wrote the state folder, or another --state.',
     exit: 1,
   },
   STATE_BUSY: {
@@ -251,7 +279,8 @@ export const ERROR_CODES = {
   },
   STATE_UNWRITABLE: {
     kind: 'environment',
-    action: 'Choose a folder you may write to with --state, or --tls-dir for the key service.',
+    action:
+      'Choose a folder you may write to, on a file system with space left: --state, or --tls-dir for the key service.',
     exit: 3,
   },
 } as const satisfies Record<string, ErrorCodeRow>;

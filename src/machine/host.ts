@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One SNP host in software: chip, firmware, kernel, key service and a management tool. */
-import { decodeTcb, type TcbParts } from '../abi/tcb-version.ts';
+import { decodeTcb, encodeTcb, type TcbParts } from '../abi/tcb-version.ts';
 import { type ChipConfig, defaultChip } from '../firmware/chip.ts';
 import { SecureProcessor } from '../firmware/secure-processor.ts';
 import { Hardware } from '../hw/hardware.ts';
@@ -96,16 +96,47 @@ export class Host {
     return this.management.vlekLoad(this.keys.wrappedHashstick(this.reportedTcb));
   }
 
+  /**
+   * Takes the VLEK away. There is no command for it: the firmware drops it when the reported TCB changes, so
+   * the TCB goes down a step and up again.
+   *
+   * Returns  null when it is gone, or was not there; no-lower-tcb when there is no step down
+   */
+  unloadVlek(): (ManagementAnswer & { readonly ok: false }) | 'no-lower-tcb' | null {
+    const { product } = this.chip;
+    const { reported_tcb, features } = this.management.platformStatus();
+    if (features.vlek_en === 0) {
+      return null;
+    }
+    const lower = oneStepBelow(decodeTcb(reported_tcb, product));
+    if (lower === null) {
+      return 'no-lower-tcb';
+    }
+    const masks = { maskChipId: features.mask_chip_id === 1, maskChipKey: features.mask_chip_key === 1 };
+    for (const reportedTcb of [encodeTcb(lower, product), reported_tcb]) {
+      const answer = this.management.setConfig({ reportedTcb, ...masks });
+      if (!answer.ok) {
+        return answer;
+      }
+    }
+    return null;
+  }
+
   /** Launches a guest; its name is unused so far. */
   launch(options: GuestOptions): LaunchAnswer {
     invariant(!this.#guests.has(options.name), `a guest is already named ${options.name}`);
     const guest = new Guest(this, options);
     this.#guests.set(options.name, guest);
-    const answer = guest.launch();
-    if (!answer.ok) {
-      this.#guests.delete(options.name);
+    try {
+      const answer = guest.launch();
+      if (!answer.ok) {
+        this.#guests.delete(options.name);
+      }
+      return answer;
+    } catch (error) {
+      this.remove(guest);
+      throw error;
     }
-    return answer;
   }
 
   /** Ends a guest; its memory, its ASID and its name are free again. */
@@ -135,4 +166,11 @@ export class Host {
   get state(): HostState {
     return { ...this.#state, platform: this.psp.exportState() };
   }
+}
+
+/** Null when every component is zero. */
+function oneStepBelow(tcb: TcbParts): TcbParts | null {
+  const names = ['microcode', 'snp', 'tee', 'boot_loader', 'fmc'] as const;
+  const name = names.find((candidate) => tcb[candidate] > 0);
+  return name === undefined ? null : { ...tcb, [name]: tcb[name] - 1 };
 }

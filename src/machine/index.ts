@@ -5,5 +5,6 @@ export { type CertificateChain, certificateBlob, KeyService } from './endorsemen
 export { Guest, type GuestOptions, type IoctlOutcome, type LaunchAnswer } from './guest.ts';
 export { Host, type HostDeps } from './host.ts';
 export { type ManagementAnswer, ManagementTool } from './management.ts';
+export { goBack, isAt, type PlatformPoint, pointOf } from './platform-point.ts';
 export { type Processor, processorOf } from './processor.ts';
 export { DEFAULT_CSP, decodeHostState, encodeHostState, type HostState, newHostState } from './state.ts';

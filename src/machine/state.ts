@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What a host keeps from one start to the next, as one JSON document. */
+/**
+ * What a host keeps from one start to the next, as one JSON document.
+ *
+ * Version 2 ends with a checksum: a flipped bit in a secret would be another host, and nobody could tell.
+ * Version 1 had none; it is read, and version 2 takes its place at the next save.
+ */
 import * as v from 'valibot';
 import type { ProductLine } from '../abi/product.ts';
 import { chipIdOf, cspSecret, SECRET_SIZE } from '../keys/index.ts';
-import { fromHex, toHex } from '../lib/bytes.ts';
+import { fromHex, toHex, utf8 } from '../lib/bytes.ts';
 import type { MachineCrypto, Random } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
 
-export const STATE_VERSION = 1;
+export const STATE_VERSION = 2;
 
 /** The cloud provider whose VLEK a softsnp host loads. */
 export const DEFAULT_CSP = 'CN=softsnp.example';
@@ -27,8 +32,7 @@ export interface HostState {
 
 const hexOf = (size: number) => v.pipe(v.string(), v.regex(/^[0-9a-f]*$/), v.length(2 * size));
 
-const StateSchema = v.strictObject({
-  softsnp_state: v.literal(STATE_VERSION),
+const MEMBERS = {
   product: v.picklist(['Milan', 'Genoa', 'Turin']),
   seed: v.nullable(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
   chip_secret: hexOf(SECRET_SIZE),
@@ -36,7 +40,13 @@ const StateSchema = v.strictObject({
   csp: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
   csp_secret: hexOf(SECRET_SIZE),
   platform: v.unknown(),
-});
+};
+
+/** By version. */
+const SCHEMAS = {
+  1: v.strictObject({ softsnp_state: v.literal(1), ...MEMBERS }),
+  2: v.strictObject({ softsnp_state: v.literal(2), ...MEMBERS, sha256: hexOf(32) }),
+};
 
 /** A new chip of the product with secrets from the random source. */
 export function newHostState(
@@ -58,7 +68,7 @@ export function newHostState(
   };
 }
 
-export function encodeHostState(state: HostState): Uint8Array {
+export function encodeHostState(crypto: Pick<MachineCrypto, 'sha256'>, state: HostState): Uint8Array {
   const document = {
     softsnp_state: STATE_VERSION,
     product: state.product,
@@ -69,22 +79,32 @@ export function encodeHostState(state: HostState): Uint8Array {
     csp_secret: toHex(state.cspSecret),
     platform: state.platform,
   };
-  return new TextEncoder().encode(`${JSON.stringify(document, null, 2)}\n`);
+  const sha256 = checksum(crypto, document);
+  return utf8(`${JSON.stringify({ ...document, sha256 }, null, 2)}\n`);
 }
+
+/** Of the document without its checksum and without white space between the members. */
+const checksum = ({ sha256 }: Pick<MachineCrypto, 'sha256'>, document: object): string =>
+  toHex(sha256(utf8(JSON.stringify(document))));
 
 /**
  * The state a folder holds.
  *
- * Errors   STATE_INVALID naming the field: damaged files are refused, never replaced by new secrets
+ * Errors   STATE_INVALID naming the field, STATE_VERSION_UNSUPPORTED naming the version: what cannot be
+ *          read is refused, never replaced by new secrets
  */
-export function decodeHostState(bytes: Uint8Array, where: string): HostState {
+export function decodeHostState(
+  crypto: Pick<MachineCrypto, 'sha256'>,
+  bytes: Uint8Array,
+  where: string,
+): HostState {
   let json: unknown;
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
     throw new InputError('STATE_INVALID', 'not a JSON document', { where, cause });
   }
-  const parsed = v.safeParse(StateSchema, json);
+  const parsed = v.safeParse(SCHEMAS[versionOf(json, where)], json);
   if (!parsed.success) {
     const [issue] = parsed.issues;
     throw new InputError('STATE_INVALID', `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`, {
@@ -92,6 +112,12 @@ export function decodeHostState(bytes: Uint8Array, where: string): HostState {
     });
   }
   const document = parsed.output;
+  if ('sha256' in document) {
+    const { sha256, ...summed } = json as typeof document;
+    if (sha256 !== checksum(crypto, summed)) {
+      throw new InputError('STATE_INVALID', 'sha256: the document is not what was saved', { where });
+    }
+  }
   return {
     product: document.product,
     seed: document.seed,
@@ -101,4 +127,21 @@ export function decodeHostState(bytes: Uint8Array, where: string): HostState {
     cspSecret: fromHex(document.csp_secret),
     platform: document.platform ?? null,
   };
+}
+
+function versionOf(json: unknown, where: string): keyof typeof SCHEMAS {
+  const version =
+    typeof json === 'object' && json !== null ? (json as Partial<Numbered>).softsnp_state : null;
+  if (version === 1 || version === STATE_VERSION) {
+    return version;
+  }
+  if (Number.isSafeInteger(version) && (version as number) > STATE_VERSION) {
+    const message = `version ${version} is of a newer softsnp; this one reads up to ${STATE_VERSION}`;
+    throw new InputError('STATE_VERSION_UNSUPPORTED', message, { where });
+  }
+  throw new InputError('STATE_INVALID', 'softsnp_state: not a version of this document', { where });
+}
+
+interface Numbered {
+  readonly softsnp_state: unknown;
 }

@@ -1,11 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { utf8 } from '../lib/bytes.ts';
 import { BlobFile, replaceBlob } from './blob-file.ts';
 import { tryLock } from './ofd-lock.ts';
-import { StateDirectory } from './state-dir.ts';
+
+/** What happens between the opening of a file and its lock, and what the kernel answers then; null: what it does. */
+const lock = vi.hoisted(() => ({ before: (): void => undefined, errno: null as number | null }));
+vi.mock('./libc.ts', async (original) => {
+  const real = await original<typeof import('./libc.ts')>();
+  return {
+    ...real,
+    fcntlLock: (fd: number, type: 'read' | 'write' | 'unlock') => {
+      if (type !== 'unlock') {
+        lock.before();
+      }
+      return lock.errno ?? real.fcntlLock(fd, type);
+    },
+  };
+});
 
 let folder: string;
 let path: string;
@@ -17,8 +43,16 @@ beforeEach(() => {
 });
 
 afterEach(() => {
+  lock.before = () => undefined;
+  lock.errno = null;
   rmSync(folder, { recursive: true, force: true });
 });
+
+/** Puts a new file over the blob, as a program does that does not take part in the locking. */
+function rename(content: string): void {
+  writeFileSync(`${path}.2`, content);
+  renameSync(`${path}.2`, path);
+}
 
 function held(source: BlobFile) {
   const answer = source.tryLockShared();
@@ -35,7 +69,7 @@ describe('BlobFile', () => {
     expect(replaceBlob(path, () => new Uint8Array([2]))).toBe(false);
     one.release();
     expect(replaceBlob(path, () => new Uint8Array([2]))).toBe(false);
-    expect(two.read(100)).toEqual({ bytes: new TextEncoder().encode('first') });
+    expect(two.read(100)).toEqual({ bytes: utf8('first') });
     two.release();
     expect(replaceBlob(path, () => new Uint8Array([2]))).toBe(true);
     expect(held(new BlobFile(path)).read(100)).toEqual({ bytes: new Uint8Array([2]) });
@@ -58,26 +92,74 @@ describe('BlobFile', () => {
     expect(held(new BlobFile(path)).read(4)).toEqual({ error: `${path} has 5 bytes, more than 4` });
   });
 
-  it('never serves a file that was renamed away', () => {
-    const lock = held(new BlobFile(path));
-    writeFileSync(`${path}.2`, 'second');
-    renameSync(`${path}.2`, path);
+  it('never serves a file that was renamed away, though it keeps the descriptor of its last request', () => {
+    const blob = new BlobFile(path);
+    const lock = held(blob);
+    rename('second');
+    expect(lock.read(100)).toEqual({ bytes: utf8('first') });
     lock.release();
-    expect(held(new BlobFile(path)).read(100)).toEqual({ bytes: new TextEncoder().encode('second') });
+    const second = held(blob);
+    expect(second.read(100)).toEqual({ bytes: utf8('second') });
+    second.release();
+    rename('third');
+    expect(held(blob).read(100)).toEqual({ bytes: utf8('third') });
+    blob.close();
   });
-});
 
-describe('StateDirectory', () => {
-  it('admits one writer, keeps mode 0700, and sweeps what a crash left half written', () => {
-    const first = StateDirectory.open(join(folder, 'state'));
-    first.write('a.json', new TextEncoder().encode('{}'));
-    expect(() => StateDirectory.open(join(folder, 'state'))).toThrow('another softsnp');
-    writeFileSync(join(folder, 'state', '.a.json.new'), '{"torn');
-    first.close();
-    const second = StateDirectory.open(join(folder, 'state'));
-    expect(new TextDecoder().decode(second.read('a.json')!)).toBe('{}');
-    expect(readdirSync(second.path).sort()).toEqual(['a.json', 'lock']);
-    expect(second.read('b.json')).toBeNull();
-    second.close();
+  it('looks again when the file is renamed away between its opening and its lock', () => {
+    const open = readdirSync('/proc/self/fd').length;
+    const blob = new BlobFile(path);
+    for (const times of [1, 3]) {
+      let left = times;
+      lock.before = () => {
+        if (left > 0) {
+          left -= 1;
+          rename(`${times} renames, ${left} to come`);
+        }
+      };
+      const found = held(blob);
+      expect(found.read(100)).toEqual({ bytes: utf8(`${times} renames, 0 to come`) });
+      found.release();
+    }
+    blob.close();
+    expect(readdirSync('/proc/self/fd').length).toBe(open);
+  });
+
+  it('is busy when somebody does nothing but rename new files over it', () => {
+    const open = readdirSync('/proc/self/fd').length;
+    lock.before = () => rename('another');
+    expect(new BlobFile(path).tryLockShared()).toEqual({ busy: true });
+    expect(readdirSync('/proc/self/fd').length).toBe(open);
+  });
+
+  it('does not wait for whoever might write into a pipe', () => {
+    execFileSync('mkfifo', [join(folder, 'pipe')]);
+    expect(held(new BlobFile(join(folder, 'pipe'))).read(100)).toEqual({
+      error: `${join(folder, 'pipe')} is not a regular file`,
+    });
+  });
+
+  it.each([
+    [37, 'ENOLCK'],
+    [95, 'EOPNOTSUPP'],
+    [22, 'EINVAL'],
+  ])('cannot be locked, nor replaced, where the file system answers errno %i', (errno, name) => {
+    const error = `fcntl(F_OFD_SETLK) answered ${name}`;
+    const open = readdirSync('/proc/self/fd').length;
+    lock.errno = errno;
+    expect(new BlobFile(path).tryLockShared()).toEqual({ error });
+    expect(() => replaceBlob(path, () => new Uint8Array(1))).toThrow(
+      expect.objectContaining({ code: 'LOCK_FAILED', message: `${path}: ${error}` }),
+    );
+    expect(readdirSync('/proc/self/fd').length).toBe(open);
+    expect(readFileSync(path, 'utf8')).toBe('first');
+  });
+
+  it('keeps its contents when new ones cannot be written', () => {
+    mkdirSync(join(folder, '.certs.blob.new'));
+    expect(() => replaceBlob(path, () => new Uint8Array(1))).toThrow(
+      expect.objectContaining({ code: 'STATE_UNWRITABLE', message: `${path}: cannot write: EISDIR` }),
+    );
+    expect(held(new BlobFile(path)).read(100)).toEqual({ bytes: utf8('first') });
   });
 });

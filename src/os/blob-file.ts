@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A certificate blob on disk, reached under the kernel's file-lock contract. */
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import type { BlobLock, BlobSource } from '../certs/blob.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
 import { tryLock, unlock } from './ofd-lock.ts';
-import { replaceFile } from './state-dir.ts';
+import { orUnwritable, prepareStateFile } from './state-dir.ts';
 
 // A writer that renames a new blob over the old one can slip between our open and our lock; each retry
 // needs another such writer, so a few are plenty.
 const RENAME_RETRIES = 4;
+
+type BlobAttempt = ReturnType<BlobSource['tryLockShared']>;
 
 /**
  * Reads a blob file for the VMM. Each request has an open file, hence a lock, of its own; the descriptor of
@@ -27,29 +29,75 @@ export class BlobFile implements BlobSource {
     this.name = name;
   }
 
-  tryLockShared(): { lock: BlobLock } | { busy: true } | { error: string } {
+  tryLockShared(): BlobAttempt {
     for (let attempt = 0; attempt < RENAME_RETRIES; attempt++) {
-      let file: OpenFile;
-      try {
-        file = this.#idle ?? openFile(this.#path);
-      } catch (error) {
-        return { error: `cannot open ${this.#path}: ${errnoCode(error)}` };
+      const answer = this.#attempt();
+      if (answer !== null) {
+        return answer;
       }
-      this.#idle = null;
+    }
+    return { busy: true };
+  }
+
+  /** Null: the file was renamed away before it was locked. */
+  #attempt(): BlobAttempt | null {
+    let file: OpenFile | null = this.#idle;
+    this.#idle = null;
+    try {
+      file ??= openFile(this.#path);
       const answer = tryLock(file.fd, 'read');
       const named =
         answer === 'locked' ? statSync(this.#path, { bigint: true, throwIfNoEntry: false }) : undefined;
       if (named !== undefined && isSame(file, named)) {
+        const held = file;
+        file = null;
         return {
-          lock: new HeldBlob(this.#path, file, Number(named.size), (released) => this.#keep(released)),
+          lock: new HeldBlob(this.#path, held, Number(named.size), (released) => this.#keep(released)),
         };
       }
-      closeSync(file.fd);
-      if (answer !== 'locked') {
-        return answer === 'busy' ? { busy: true } : answer;
+      return answer === 'locked' ? null : answer === 'busy' ? { busy: true } : answer;
+    } catch (error) {
+      if (error instanceof EnvironmentError) {
+        throw error;
+      }
+      return { error: `cannot open ${this.#path}: ${errnoCode(error)}` };
+    } finally {
+      if (file !== null) {
+        closeSync(file.fd);
       }
     }
-    return { busy: true };
+  }
+
+  /**
+   * States that requests can be served from the file, as far as can be told now: it may still have to be made.
+   *
+   * Errors   LOCK_FAILED on a file system that has no such locks; FILE_UNREADABLE
+   */
+  checkServable(): void {
+    const where = this.#path;
+    let file: OpenFile;
+    try {
+      file = openFile(where);
+    } catch (cause) {
+      if (errnoCode(cause) === 'ENOENT') {
+        return;
+      }
+      throw new EnvironmentError('FILE_UNREADABLE', `cannot be opened: ${errnoCode(cause)}`, {
+        where,
+        cause,
+      });
+    }
+    try {
+      const answer = tryLock(file.fd, 'read');
+      if (typeof answer === 'object') {
+        throw new EnvironmentError('LOCK_FAILED', answer.error, { where });
+      }
+      if (!file.isFile) {
+        throw new EnvironmentError('FILE_UNREADABLE', 'is not a regular file', { where });
+      }
+    } finally {
+      closeSync(file.fd);
+    }
   }
 
   /** Lets the kept descriptor go; a later request would open the file anew. */
@@ -80,9 +128,15 @@ interface OpenFile {
 }
 
 function openFile(path: string): OpenFile {
-  const fd = openSync(path, 'r');
-  const stat = fstatSync(fd, { bigint: true });
-  return { fd, ino: stat.ino, dev: stat.dev, isFile: stat.isFile(), bytes: new Uint8Array(0) };
+  // Without O_NONBLOCK the open of a pipe would wait for a writer, and every guest with it.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const stat = fstatSync(fd, { bigint: true });
+    return { fd, ino: stat.ino, dev: stat.dev, isFile: stat.isFile(), bytes: new Uint8Array(0) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }
 
 const isSame = (file: Pick<OpenFile, 'ino' | 'dev'>, named: Pick<OpenFile, 'ino' | 'dev'>): boolean =>
@@ -152,7 +206,11 @@ function stillNamed(path: string, fd: number): boolean {
 
 /** Exclusive locks on blobs: nobody gets certificates until they are released. */
 export interface BlobUpdate {
-  /** Gives the blob new contents, whole or not at all. */
+  /**
+   * Gives the blob new contents.
+   *
+   * Errors   STATE_UNWRITABLE; then it has the old ones
+   */
   replace(path: string, bytes: Uint8Array): void;
   release(): void;
 }
@@ -164,7 +222,7 @@ export interface BlobUpdate {
  * change it belongs to is made.
  *
  * Returns  null when a reader or another writer holds a lock: nothing was changed
- * Errors   LOCK_FAILED; FILE_UNREADABLE
+ * Errors   LOCK_FAILED; STATE_UNWRITABLE
  */
 export function tryLockBlobs(paths: readonly string[]): BlobUpdate | null {
   const fds: number[] = [];
@@ -190,25 +248,20 @@ export function tryLockBlobs(paths: readonly string[]): BlobUpdate | null {
     release();
     throw error;
   }
-  return { replace: (path, bytes) => replaceFile(dirname(path), basename(path), bytes), release };
+  return {
+    replace: (path, bytes) => prepareStateFile(dirname(path), basename(path), bytes).place(),
+    release,
+  };
 }
 
-function openForUpdate(path: string): number {
-  try {
-    return openSync(path, 'a+', 0o600);
-  } catch (error) {
-    throw new EnvironmentError('FILE_UNREADABLE', `cannot open for writing: ${errnoCode(error)}`, {
-      where: path,
-      cause: error,
-    });
-  }
-}
+const openForUpdate = (path: string): number =>
+  orUnwritable(path, 'cannot open for writing', () => openSync(path, 'a+', 0o600));
 
 /**
  * Replaces a blob while no VMM holds it, together with what must change with it.
  *
  * Returns  false when a reader or another writer holds the lock: nothing was changed
- * Errors   LOCK_FAILED; FILE_UNREADABLE
+ * Errors   LOCK_FAILED; STATE_UNWRITABLE
  */
 export function replaceBlob(path: string, makeBlob: () => Uint8Array): boolean {
   const update = tryLockBlobs([path]);

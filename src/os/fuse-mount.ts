@@ -6,7 +6,7 @@
  * enters them first (os/namespaces.ts) and comes here after.
  */
 import { execFile } from 'node:child_process';
-import { closeSync, constants, lstatSync, openSync, readFileSync, realpathSync } from 'node:fs';
+import { closeSync, constants, lstatSync, mkdirSync, openSync, readFileSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Errno, errnoName } from '../abi/errno.ts';
 import { EnvironmentError } from '../lib/errors.ts';
@@ -27,7 +27,7 @@ const DEVICE = '/dev/fuse';
 /** Shown by mount(8) and df(1); also how a later start knows what an earlier one left behind. */
 const MOUNT_TYPE = 'fuse.softsnp';
 /** How long a mounted server may take to answer before it counts as alive but stuck. */
-const PROBE_TIMEOUT_MS = 1000;
+const PROBE_TIMEOUT_MS = 5000;
 
 /** Places that a normal end of the process still has to leave. */
 const mounted = new Set<string>();
@@ -152,6 +152,46 @@ export class FuseMount {
 }
 
 /**
+ * Makes a folder to mount on where there is none. What a dead softsnp left mounted there, or on a folder above
+ * it, is detached first.
+ *
+ * Returns  its path, links resolved in the folders above it
+ * Errors   MOUNT_POINT_INVALID, MOUNT_REFUSED
+ */
+export async function makeMountPoint(path: string): Promise<string> {
+  const absolute = resolve(path);
+  for (const above of foldersAbove(absolute)) {
+    // Nothing below a mount whose server hangs can be looked at without hanging, too.
+    await detachStale(above);
+  }
+  try {
+    mkdirSync(dirname(absolute), { recursive: true });
+    const place = join(realpathSync(dirname(absolute)), basename(absolute));
+    await detachStale(place);
+    if (lstatSync(place, { throwIfNoEntry: false }) === undefined) {
+      mkdirSync(place);
+    }
+    return place;
+  } catch (cause) {
+    throw unusable(cause, path);
+  }
+}
+
+/** The outermost first. */
+function foldersAbove(path: string): string[] {
+  const above = dirname(path);
+  return above === path ? [] : [...foldersAbove(above), above];
+}
+
+function unusable(cause: unknown, path: string): EnvironmentError {
+  if (cause instanceof EnvironmentError) {
+    return cause;
+  }
+  const message = `cannot be used: ${errnoCode(cause)}`;
+  return new EnvironmentError('MOUNT_POINT_INVALID', message, { where: path, cause });
+}
+
+/**
  * The place a path means, ready to be mounted on: parent folders resolved, what a dead softsnp left there
  * detached, and not a symbolic link.
  */
@@ -166,11 +206,7 @@ async function clearPlace(path: string): Promise<{ readonly place: string; reado
     }
     return { place, isFolder: stat.isDirectory() };
   } catch (cause) {
-    if (cause instanceof EnvironmentError) {
-      throw cause;
-    }
-    const message = `cannot be used: ${errnoCode(cause)}`;
-    throw new EnvironmentError('MOUNT_POINT_INVALID', message, { where: path, cause });
+    throw unusable(cause, path);
   }
 }
 

@@ -26,6 +26,7 @@ export interface NamespaceOptions {
   readonly network: boolean;
 }
 
+const FUSE = '/dev/fuse';
 const UNSHARE = 'unshare';
 /** Carries the outer mount namespace to the process inside, which must never mistake the outer one for its own. */
 const MARK = 'SOFTSNP_OUTER_MOUNT_NAMESPACE';
@@ -64,18 +65,23 @@ function fileText(path: string): string | null {
   }
 }
 
+/** The errno with which /dev/fuse, which devices in the namespaces are served through, is out of reach; or null. */
+function fuseObstacle(): string | null {
+  try {
+    accessSync(FUSE, constants.R_OK | constants.W_OK);
+    return null;
+  } catch (error) {
+    return errnoCode(error);
+  }
+}
+
 /**
- * What stands in the way of `enterNamespaces` and of serving devices there, in sentences for the user.
+ * What stands in the way of `enterNamespaces`, in sentences for the user.
  *
- * Returns  an empty list when a trial run succeeded: unshare, a tmpfs mounted inside, /dev/fuse accessible
+ * Returns  an empty list when a trial run succeeded: unshare, and a tmpfs mounted inside
  */
 export function namespaceObstacles(options: NamespaceOptions): string[] {
   const found: string[] = [];
-  try {
-    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
-  } catch (error) {
-    found.push(`/dev/fuse cannot be opened (${errnoCode(error)})`);
-  }
   const trial = spawnSync(
     UNSHARE,
     [...unshareArguments(options), 'mount', '-t', 'tmpfs', 'softsnp', '/tmp'],
@@ -104,12 +110,18 @@ export function namespaceObstacles(options: NamespaceOptions): string[] {
  * Whatever this process has opened or started is gone, so call it first of all.
  *
  * Returns  never
- * Errors   NAMESPACE_UNAVAILABLE, naming each obstacle; FFI_UNAVAILABLE
+ * Errors   NAMESPACE_UNAVAILABLE, naming each obstacle; FUSE_UNAVAILABLE when that is the only one;
+ *          FFI_UNAVAILABLE
  */
 export function enterNamespaces(options: NamespaceOptions): never {
   const obstacles = namespaceObstacles(options);
+  const fuse = fuseObstacle();
   if (obstacles.length > 0) {
-    throw new EnvironmentError('NAMESPACE_UNAVAILABLE', obstacles.join('; '));
+    const all = fuse === null ? obstacles : [`${FUSE} cannot be opened (${fuse})`, ...obstacles];
+    throw new EnvironmentError('NAMESPACE_UNAVAILABLE', all.join('; '));
+  }
+  if (fuse !== null) {
+    throw new EnvironmentError('FUSE_UNAVAILABLE', `cannot be opened: ${fuse}`, { where: FUSE });
   }
   process.env[MARK] = mountNamespace();
   // An IPC channel to a parent would be closed by now, and Node inside would look for it.

@@ -1,8 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { equalBytes, fromHex, toHex, utf8 } from '../lib/bytes.ts';
 import { nodeCrypto, seededRandom, systemRandom } from './node-crypto.ts';
+
+/** Why the generator of the system gives nothing; null: it does. */
+const entropy = vi.hoisted(() => ({ error: null as Error | null }));
+vi.mock('node:crypto', async (original) => {
+  const real = await original<typeof import('node:crypto')>();
+  const randomBytes = (length: number): Buffer => {
+    if (entropy.error !== null) {
+      throw entropy.error;
+    }
+    return real.randomBytes(length);
+  };
+  return { ...real, randomBytes };
+});
 
 const scalar = fromHex(`${'00'.repeat(47)}07`);
 
@@ -14,6 +27,20 @@ describe('seededRandom', () => {
     const pieces = Uint8Array.from([...b.bytes(1), ...b.bytes(33), ...b.bytes(66)]);
     expect(toHex(pieces)).toBe(toHex(first));
     expect(toHex(seededRandom(8).bytes(100))).not.toBe(toHex(first));
+    expect(systemRandom.bytes(16)).toHaveLength(16);
+  });
+});
+
+describe('systemRandom', () => {
+  it('says that there is no entropy, and gives nothing instead', () => {
+    entropy.error = Object.assign(new TypeError('no'), { code: 'ERR_OSSL_RAND_ERROR_RETRIEVING_ENTROPY' });
+    expect(() => systemRandom.bytes(16)).toThrow(
+      expect.objectContaining({
+        code: 'ENTROPY_UNAVAILABLE',
+        message: 'no random bytes: ERR_OSSL_RAND_ERROR_RETRIEVING_ENTROPY',
+      }),
+    );
+    entropy.error = null;
     expect(systemRandom.bytes(16)).toHaveLength(16);
   });
 });

@@ -16,9 +16,23 @@ import {
 import { p384 } from '@noble/curves/nist.js';
 import { concat, utf8, writeU32, writeU64 } from '../lib/bytes.ts';
 import type { EcdsaSignature, MachineCrypto, Random, SigningKey } from '../lib/crypto.ts';
+import { EnvironmentError } from '../lib/errors.ts';
+import { errnoCode } from './errno.ts';
 
-/** Bytes of the operating system's generator. */
-export const systemRandom: Random = { bytes: (length) => Uint8Array.from(randomBytes(length)) };
+/**
+ * Bytes of the operating system's generator.
+ *
+ * Errors   ENTROPY_UNAVAILABLE: nothing is made from fewer bytes than were asked for
+ */
+export const systemRandom: Random = {
+  bytes(length) {
+    try {
+      return Uint8Array.from(randomBytes(length));
+    } catch (cause) {
+      throw new EnvironmentError('ENTROPY_UNAVAILABLE', `no random bytes: ${errnoCode(cause)}`, { cause });
+    }
+  },
+};
 
 /**
  * An endless reproducible stream: SHA-256(seed ‖ block counter).

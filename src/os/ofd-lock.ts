@@ -5,6 +5,7 @@
  * the kernel's documentation of KVM_SEV_SNP_ENABLE_REQ_CERTS wants. The last close of the description drops them.
  */
 import { constants } from 'node:os';
+import { errnoName } from '../abi/errno.ts';
 import { fcntlLock } from './libc.ts';
 
 export type LockAnswer = 'locked' | 'busy' | { readonly error: string };
@@ -21,7 +22,7 @@ export function tryLock(fd: number, type: 'read' | 'write'): LockAnswer {
   }
   return errno === constants.errno.EAGAIN || errno === constants.errno.EACCES
     ? 'busy'
-    : { error: `fcntl(F_OFD_SETLK) failed with errno ${errno}` };
+    : { error: `fcntl(F_OFD_SETLK) answered ${errnoName(errno)}` };
 }
 
 /** Drops the lock at once; false when the kernel would not, and only closing the file will. */

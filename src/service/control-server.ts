@@ -4,7 +4,7 @@ import { closeSync, constants, openSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { basename, dirname } from 'node:path';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
-import { errnoCode } from '../os/errno.ts';
+import { environmentErrorOf, errnoCode } from '../os/errno.ts';
 import type { LoggedEvent } from './event-log.ts';
 import { type HostControl, MachineRefusal } from './host-control.ts';
 import { SNAPSHOT_LIMIT_BYTES } from './snapshot-document.ts';
@@ -179,7 +179,8 @@ const problem = (code: string, message: string, more: object = {}): object => ({
 });
 
 /** How an exception looks from outside. */
-function judged(error: unknown): { readonly status: number; readonly document: object } {
+function judged(thrown: unknown): { readonly status: number; readonly document: object } {
+  const error = environmentErrorOf(thrown) ?? thrown;
   if (error instanceof InputError) {
     return {
       status: error.code === 'GUEST_UNKNOWN' ? 404 : 400,

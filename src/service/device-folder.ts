@@ -4,14 +4,14 @@
  * plays the guest as a whole, at the system's own paths.
  */
 import { lstatSync, mkdirSync, readFileSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { FsNode } from '../devices/fuse/filesystem.ts';
 import { type ServedTree, serveTree } from '../devices/fuse/server.ts';
 import { utf8 } from '../lib/bytes.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
-import { detachStale } from '../os/fuse-mount.ts';
-import { replaceFile } from '../os/state-dir.ts';
+import { detachStale, makeMountPoint } from '../os/fuse-mount.ts';
+import { orUnwritable, replaceFile } from '../os/state-dir.ts';
 import { LiveDirectory, type Places, treeOf } from './device-tree.ts';
 import type { HostService } from './host-service.ts';
 
@@ -40,13 +40,15 @@ const REQUIRED = new Set(['/dev/sev', '/dev/sev-guest']);
 /**
  * Serves the devices.
  *
- * Errors   FUSE_UNAVAILABLE, MOUNT_REFUSED, MOUNT_POINT_INVALID, FFI_UNAVAILABLE; then nothing is mounted
+ * Errors   FUSE_UNAVAILABLE, MOUNT_REFUSED, MOUNT_POINT_INVALID, FFI_UNAVAILABLE, STATE_UNWRITABLE; then
+ *          nothing is mounted
  */
 export async function serveDevices(options: DeviceFolderOptions): Promise<DeviceFolder> {
   const { service, record, onFault } = options;
-  const folder = resolve(options.folder);
+  const folder = await makeMountPoint(options.folder);
   const system = systemPlaces(options);
-  replaceFile(dirname(record), basename(record), utf8(JSON.stringify([...Object.keys(system), folder])));
+  const places = utf8(JSON.stringify([...Object.keys(system), folder]));
+  orUnwritable(record, 'cannot write', () => replaceFile(dirname(record), basename(record), places));
   const guests = new LiveDirectory();
   const root = new LiveDirectory();
   root.set('host', treeOf({ ...service.hostPlaces, ...service.processorPlaces }));
@@ -61,24 +63,24 @@ export async function serveDevices(options: DeviceFolderOptions): Promise<Device
       guests.set(event.guest, treeOf(service.guests.get(event.guest)!.door.places));
     }
   });
-  mkdirSync(folder, { recursive: true });
-  const tree = await serveTree(folder, { root, onFault });
   const made: string[] = [];
+  let tree: ServedTree | null = null;
   const close = async (): Promise<void> => {
     unfollow();
-    await tree.close();
+    await tree?.close();
     made.reverse().forEach(removePlace);
     rmSync(record, { force: true });
   };
   try {
+    tree = await serveTree(folder, { root, onFault });
     for (const [path, { inner, node }] of Object.entries(system)) {
       await showAt(tree, path, inner, node, made, options.onLog);
     }
+    return { target: tree.target, close };
   } catch (error) {
     await close();
     throw error;
   }
-  return { target: tree.target, close };
 }
 
 /** Detaches what a killed softsnp of this state folder left mounted. */
@@ -130,6 +132,7 @@ async function showAt(
   onLog: (line: string) => void,
 ): Promise<void> {
   try {
+    await detachStale(path);
     made.push(...makePlace(path, kind === 'file'));
     await tree.bind(inner, path);
   } catch (error) {

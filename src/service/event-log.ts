@@ -20,6 +20,20 @@ export type HostEvent =
       /** restored: another guest has taken the place of the one of this name. */
       readonly what: 'added' | 'removed' | 'ended' | 'restored';
     }
+  /** What a command changed could not be written. */
+  | {
+      readonly type: 'failure';
+      readonly command: string;
+      /** What it has done to the platform all the same. */
+      readonly outcome: 'taken back' | 'done' | 'without effect';
+      readonly error: string;
+      /** A restart finds the platform as it is. */
+      readonly saved: boolean;
+      /** Guests that get EAGAIN until their certificates are written. */
+      readonly guests: readonly string[];
+    }
+  /** It is written now. */
+  | { readonly type: 'recovery' }
   | { readonly type: 'snapshot'; readonly what: 'saved' | 'restored'; readonly guests: readonly string[] };
 
 /** An event with its place in the order of all of them and its time, milliseconds since 1970. */

@@ -5,25 +5,26 @@ import { certificateBlob, type Host } from '../machine/index.ts';
 import type { GuestKey, ServedGuest } from './served-guest.ts';
 
 /** The key that signs a report whose client does not choose. */
-export function signingKeyOf(host: Host): EndorsementKind {
-  return host.management.platformStatus().features.vlek_en === 1 ? 'VLEK' : 'VCEK';
+export function signingKeyOf({ psp }: Host): EndorsementKind {
+  return psp.wrappedVlek === null ? 'VCEK' : 'VLEK';
 }
 
-export function blobFor(host: Host, key: GuestKey): Uint8Array {
-  return certificateBlob(host.chain(kindFor(host, key)));
+/** Kind and TCB of the key that a guest's certificates are to be for. */
+export function keyFor(host: Host, key: GuestKey): string {
+  return `${kindFor(host, key)} ${host.psp.exportState().reported_tcb}`;
 }
 
-/** Path and contents for each of these guests: one certificate for all guests of a kind. */
+/** Contents for each of these guests: one certificate for all guests of a kind. */
 export function blobsOf(
   host: Host,
   guests: readonly ServedGuest[],
-): (readonly [path: string, bytes: Uint8Array])[] {
+): (readonly [served: ServedGuest, bytes: Uint8Array])[] {
   const made = new Map<EndorsementKind, Uint8Array>();
-  return guests.map(({ spec, blob }) => {
-    const kind = kindFor(host, spec.key);
-    const bytes = made.get(kind) ?? blobFor(host, spec.key);
+  return guests.map((served) => {
+    const kind = kindFor(host, served.spec.key);
+    const bytes = made.get(kind) ?? certificateBlob(host.chain(kind));
     made.set(kind, bytes);
-    return [blob.name, bytes];
+    return [served, bytes];
   });
 }
 

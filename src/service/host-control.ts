@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import { errnoName } from '../abi/errno.ts';
 import { sevRetName } from '../abi/sev-status.ts';
 import { WrappedVlekHashstick } from '../abi/snp-commands.ts';
-import { decodeTcb, encodeTcb, formatTcb, parseTcbText, type TcbParts } from '../abi/tcb-version.ts';
+import { decodeTcb, encodeTcb, formatTcb, parseTcbText } from '../abi/tcb-version.ts';
 import { buildFirmwareImage, type FirmwareVersion } from '../firmware/secure-processor.ts';
 import { type FaultPlan, formatFaultRule, parseFaultRule } from '../kds/index.ts';
 import { fromHex, toHex } from '../lib/bytes.ts';
@@ -94,8 +94,10 @@ export class HostControl {
       vlek_loaded: status.features.vlek_en === 1,
       mask_chip_id: status.features.mask_chip_id === 1,
       mask_chip_key: status.features.mask_chip_key === 1,
+      state_saved: this.service.isSaved,
+      failure: this.service.failure,
       places: pathsOf(this.service.hostPlaces),
-      guests: [...guests.values()].map(describeGuest),
+      guests: [...guests.values()].map((served) => this.#describe(served)),
     };
   }
 
@@ -171,26 +173,15 @@ export class HostControl {
     return refused ?? { signing_key: this.service.signingKey };
   }
 
-  /**
-   * Takes the VLEK away. There is no command for it: the firmware drops it when the reported TCB changes,
-   * so the TCB goes down a step and up again, which no guest sees.
-   */
+  /** Takes the VLEK away: the VCEK signs again. */
   async removeVlek() {
-    const { product } = this.service.host.chip;
     const refused = await this.#change('VLEK removal', (host) => {
-      const { reported_tcb, features } = host.management.platformStatus();
-      const lower = oneStepBelow(decodeTcb(reported_tcb, product));
-      if (features.vlek_en === 0 || lower === null) {
-        return features.vlek_en === 0
-          ? null
-          : new MachineRefusal('SNP_CONFIG', 'no TCB is below the reported one');
-      }
-      const masks = { maskChipId: features.mask_chip_id === 1, maskChipKey: features.mask_chip_key === 1 };
-      const down = host.management.setConfig({ reportedTcb: encodeTcb(lower, product), ...masks });
-      return (
-        outcome('SNP_CONFIG', down) ??
-        outcome('SNP_CONFIG', host.management.setConfig({ reportedTcb: reported_tcb, ...masks }))
-      );
+      const answer = host.unloadVlek();
+      return answer === null
+        ? null
+        : answer === 'no-lower-tcb'
+          ? new MachineRefusal('SNP_CONFIG', 'no TCB is below the reported one')
+          : outcome('SNP_CONFIG', answer);
     });
     return refused ?? { signing_key: this.service.signingKey };
   }
@@ -228,7 +219,7 @@ export class HostControl {
   async addGuest(body: unknown) {
     const { name, options = {} } = parsed(GuestBody, body);
     const launched = await launchGuest(this.service, this.#options.guestSpec(name, options));
-    return launched instanceof MachineRefusal ? launched : describeGuest(launched);
+    return launched instanceof MachineRefusal ? launched : this.#describe(launched);
   }
 
   async removeGuest(name: string) {
@@ -254,6 +245,21 @@ export class HostControl {
     }
     this.#options.kdsFaults.replace(kdsFaults);
     return this.status();
+  }
+
+  #describe(served: ServedGuest) {
+    const { spec, guest, door, queue, measurement, blob, ended } = served;
+    return {
+      name: spec.name,
+      key: spec.key,
+      vcpus: guest.vcpuCount,
+      measurement: toHex(measurement),
+      certs: blob.name,
+      certs_in_step: this.service.isInStep(served),
+      places: pathsOf(door.places),
+      requests: { served: queue.served, waiting: queue.waiting },
+      ended,
+    };
   }
 
   #guest(name: string): ServedGuest {
@@ -312,19 +318,6 @@ const unknownGuest = (name: string): InputError =>
     where: JSON.stringify(name.slice(0, 80)),
   });
 
-function describeGuest({ spec, guest, door, queue, measurement, blob, ended }: ServedGuest) {
-  return {
-    name: spec.name,
-    key: spec.key,
-    vcpus: guest.vcpuCount,
-    measurement: toHex(measurement),
-    certs: blob.name,
-    places: pathsOf(door.places),
-    requests: { served: queue.served, waiting: queue.waiting },
-    ended,
-  };
-}
-
 function refusal(step: string, errno: number, fwStatus: number | null): MachineRefusal {
   const names = [errnoName(errno), fwStatus === null ? null : sevRetName(fwStatus)] as const;
   const reason = names[1] === null ? names[0] : `${names[0]}, firmware status ${names[1]}`;
@@ -355,11 +348,4 @@ function hexOfSize(text: string, size: number): Uint8Array {
 function versionOf(text: string): FirmwareVersion {
   const [major = 0, minor = 0, build = 0] = text.split('.').map(Number);
   return { major, minor, build };
-}
-
-/** Null when every component is zero. */
-function oneStepBelow(tcb: TcbParts): TcbParts | null {
-  const names = ['microcode', 'snp', 'tee', 'boot_loader', 'fmc'] as const;
-  const name = names.find((candidate) => tcb[candidate] > 0);
-  return name === undefined ? null : { ...tcb, [name]: tcb[name] - 1 };
 }

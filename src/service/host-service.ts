@@ -7,24 +7,24 @@
  * but never a report and certificates that do not belong together.
  */
 import { mkdirSync, rmSync } from 'node:fs';
-import { basename } from 'node:path';
-import { formatTcb, type TcbParts } from '../abi/tcb-version.ts';
+import type { TcbParts } from '../abi/tcb-version.ts';
 import type { Eventually, FileNode } from '../devices/fuse/filesystem.ts';
 import { KvmDevice } from '../devices/kvm/device.ts';
 import { kvmPlaces } from '../devices/kvm/files.ts';
 import { SevDevice } from '../devices/sev/device.ts';
 import { sevPlaces } from '../devices/sev/files.ts';
 import type { EndorsementKind } from '../keys/index.ts';
-import { EnvironmentError, InputError, invariant } from '../lib/errors.ts';
-import type { Host, HostState } from '../machine/index.ts';
-import { replaceBlob, tryLockBlobs } from '../os/blob-file.ts';
-import { errnoCode } from '../os/errno.ts';
-import { type PreparedFile, prepareFile } from '../os/state-dir.ts';
+import { EnvironmentError, InputError } from '../lib/errors.ts';
+import { type Host, type HostState, pointOf } from '../machine/index.ts';
+import { tryLockBlobs } from '../os/blob-file.ts';
+import { orUnwritable, type PreparedFile } from '../os/state-dir.ts';
+import { Changes } from './changes.ts';
 import type { Places } from './device-tree.ts';
 import type { EventLog } from './event-log.ts';
 import { guardedSevFile } from './guarded-sev.ts';
 import { GuestDoor } from './guest-door.ts';
-import { blobFor, blobsOf, signingKeyOf } from './host-blobs.ts';
+import { signingKeyOf } from './host-blobs.ts';
+import { KeptFiles } from './kept-files.ts';
 import {
   driverStateOf,
   GUEST_NAME,
@@ -51,8 +51,8 @@ export interface HostServiceOptions {
   readonly events: EventLog;
   /** Folder of this service alone, for the blobs. */
   readonly blobFolder: string;
-  /** Stores what a restart must find again; returns when it is safe. */
-  readonly save: (state: HostState) => void;
+  /** Writes aside what a restart must find again; it is safe when it is in its place. The first state is there. */
+  readonly prepareSave: (state: HostState) => PreparedFile;
   /** Makes time pass for guests; with 0, lets the event loop go round. */
   readonly sleep: (ms: number) => Promise<void>;
 }
@@ -79,6 +79,8 @@ export class HostService {
   #sevFile: FileNode;
   #kvm: KvmDevice;
   #guests: Map<string, ServedGuest> = new Map();
+  readonly #files: KeptFiles;
+  readonly #changes: Changes;
 
   /**
    * Errors   STATE_UNWRITABLE
@@ -87,9 +89,17 @@ export class HostService {
     this.#options = options;
     this.#host = options.host;
     this.events = options.events;
+    this.#files = new KeptFiles(options);
+    this.#changes = new Changes({
+      ...{ files: this.#files, events: this.events },
+      host: () => this.#host,
+      guests: () => this.#guests.values(),
+    });
     // Blobs of an earlier run, killed perhaps in the middle of a change, are nobody's.
-    rmSync(options.blobFolder, { recursive: true, force: true });
-    mkdirSync(options.blobFolder, { mode: 0o700 });
+    orUnwritable(options.blobFolder, 'cannot be made anew', () => {
+      rmSync(options.blobFolder, { recursive: true, force: true });
+      mkdirSync(options.blobFolder, { mode: 0o700 });
+    });
     const places = placesOf(options.host);
     this.#sevFile = places['/dev/sev'];
     this.hostPlaces = {
@@ -116,6 +126,21 @@ export class HostService {
     return this.host.reportedTcb;
   }
 
+  /** Why what is on the disk is not all in step with the machine; null when it is. */
+  get failure(): string | null {
+    return this.#changes.failure;
+  }
+
+  /** Whether a restart finds the platform as it is. */
+  get isSaved(): boolean {
+    return this.#files.isSaved(this.host);
+  }
+
+  /** Whether a guest's certificates are of the key that signs; null when somebody else keeps them. */
+  isInStep({ spec, blob }: ServedGuest): boolean | null {
+    return spec.certs === null ? this.#files.isInStep(this.host, spec, blob) : null;
+  }
+
   /** The key that signs a report whose client does not choose. */
   get signingKey(): EndorsementKind {
     return signingKeyOf(this.host);
@@ -125,7 +150,8 @@ export class HostService {
    * Launches a guest and waits until its system is up.
    *
    * Returns  the guest, or the call that was refused
-   * Errors   OPTION_INVALID for a name that is taken or cannot be one
+   * Errors   OPTION_INVALID for a name that is taken or cannot be one; LOCK_FAILED, FILE_UNREADABLE,
+   *          STATE_UNWRITABLE when its certificates cannot be served; nothing of it is left then
    */
   addGuest(spec: GuestSpec): Promise<ServeAnswer> {
     return this.#turns.take(async () => {
@@ -135,9 +161,11 @@ export class HostService {
         return answer;
       }
       const { served } = answer;
-      if (spec.certs === null) {
-        const written = replaceBlob(served.blob.name, () => blobFor(this.host, spec.key));
-        invariant(written, 'nobody else knows the blob yet');
+      try {
+        this.#files.settle(this.host, [served]);
+      } catch (error) {
+        this.#end(this.host, served);
+        throw error;
       }
       this.#guests.set(spec.name, served);
       served.door.leadTo(served.queue, new Map());
@@ -151,6 +179,13 @@ export class HostService {
     return {
       ...{ host, blobFolder, sleep },
       door: this.#doorOf(name),
+      mayServe: (spec, blob) => {
+        const isInStep = (): boolean => this.#files.isInStep(host, spec, blob);
+        if (!isInStep()) {
+          this.#changes.catchUp();
+        }
+        return isInStep();
+      },
       onEnded: (served) => {
         if (this.#guests.get(name) === served) {
           this.events.emit({ type: 'guest', guest: name, what: 'ended' });
@@ -187,7 +222,11 @@ export class HostService {
     host.remove(served.guest);
     served.blob.close();
     if (served.spec.certs === null) {
-      rmSync(served.blob.name, { force: true });
+      try {
+        rmSync(served.blob.name, { force: true });
+      } catch {
+        // Nobody reads it any more, and the next start removes it.
+      }
     }
   }
 
@@ -203,28 +242,26 @@ export class HostService {
 
   /**
    * Does something that may change the key, with every blob the host keeps locked; then saves the state
-   * and writes the blobs anew.
+   * and writes the blobs anew. What cannot be written is taken back. Where there is no way back a guest whose
+   * certificates are not of the key that signs gets none, until a later change or its own next try writes them.
    *
    * Returns  null, with nothing done, when somebody keeps a blob locked for longer than a report takes
+   * Errors   STATE_UNWRITABLE with nothing changed; CHANGE_INCOMPLETE
    */
-  change<T>(command: string, work: () => Eventually<T>): Promise<T | null> {
+  change<T>(command: string, work: (host: Host) => Eventually<T>): Promise<T | null> {
     return this.#turns.take(async () => {
       const update = await this.#lockBlobs();
       if (update === null) {
         return null;
       }
       try {
-        const before = this.#platform();
-        const answer = await work();
-        const after = this.#platform();
-        if (after !== before) {
-          this.#options.save(this.host.state);
-          for (const [path, bytes] of blobsOf(this.host, this.#kept())) {
-            update.replace(path, bytes);
-          }
-          this.#tellPlatform(command);
+        this.#changes.begin(command);
+        const before = pointOf(this.host);
+        try {
+          return await work(this.host);
+        } finally {
+          this.#changes.complete(command, before);
         }
-        return answer;
       } finally {
         update.release();
       }
@@ -289,7 +326,8 @@ export class HostService {
    * stay open and lead to the new ones.
    *
    * Returns  null, or what the machine said against it
-   * Errors   SNAPSHOT_INVALID, SNAPSHOT_MISMATCH, BLOB_BUSY, STATE_UNWRITABLE
+   * Errors   SNAPSHOT_INVALID, SNAPSHOT_MISMATCH, BLOB_BUSY, STATE_UNWRITABLE; CHANGE_INCOMPLETE when it is
+   *          restored but for certificates of its guests
    */
   restore(snapshot: HostSnapshot): Promise<RestoreRefusal | null> {
     return this.#turns.take(async () => {
@@ -313,21 +351,13 @@ export class HostService {
     });
   }
 
-  /** All that can fail comes first: writing the blobs aside, then the state, which decides what a restart finds. */
+  /** All that can fail for want of space comes first, then the state, which decides what a restart finds. */
   #swap({ host, guests }: StagedMachine): void {
-    const prepared: PreparedFile[] = [];
-    try {
-      const keeping = guests.map(({ served }) => served).filter(({ spec }) => spec.certs === null);
-      for (const [path, bytes] of blobsOf(host, keeping)) {
-        prepared.push(this.#prepareBlob(path, bytes));
-      }
-      this.#options.save(host.state);
-    } catch (error) {
-      for (const file of prepared) {
-        file.discard();
-      }
-      throw error;
-    }
+    const step = this.#files.prepare(
+      host,
+      guests.map(({ served }) => served),
+    );
+    step.saveState();
     const before = this.#guests;
     for (const served of before.values()) {
       this.#end(this.#host, served);
@@ -336,23 +366,19 @@ export class HostService {
     this.#sevFile = placesOf(host)['/dev/sev'];
     this.#kvm = kvmOf(host);
     this.#guests = new Map(guests.map(({ served }) => [served.spec.name, served]));
-    for (const file of prepared) {
-      file.place();
+    let failure: unknown = null;
+    try {
+      step.writeBlobs();
+    } catch (error) {
+      failure = error;
     }
     for (const { served, kept } of guests) {
       served.door.leadTo(served.queue, kept.reports);
     }
     this.#tellRestored(before);
-  }
-
-  #prepareBlob(path: string, bytes: Uint8Array): PreparedFile {
-    try {
-      return prepareFile(this.#options.blobFolder, basename(path), bytes);
-    } catch (cause) {
-      throw new EnvironmentError('STATE_UNWRITABLE', `cannot write: ${errnoCode(cause)}`, {
-        where: path,
-        cause,
-      });
+    this.#changes.recovered();
+    if (failure !== null) {
+      throw this.#changes.incomplete('snapshot restore', 'done', failure);
     }
   }
 
@@ -365,17 +391,8 @@ export class HostService {
     for (const guest of this.#guests.keys()) {
       this.events.emit({ type: 'guest', guest, what: before.has(guest) ? 'restored' : 'added' });
     }
-    this.#tellPlatform('snapshot restore');
+    this.#changes.tellPlatform('snapshot restore');
     this.events.emit({ type: 'snapshot', what: 'restored', guests: [...this.#guests.keys()] });
-  }
-
-  #tellPlatform(command: string): void {
-    this.events.emit({
-      type: 'platform',
-      command,
-      reported_tcb: formatTcb(this.reportedTcb, this.host.chip.product),
-      key: this.signingKey,
-    });
   }
 
   async #lockBlobs() {
@@ -393,11 +410,6 @@ export class HostService {
   /** Guests whose blobs the host keeps. */
   #kept(): ServedGuest[] {
     return [...this.#guests.values()].filter(({ spec }) => spec.certs === null);
-  }
-
-  /** All that reports say of the platform, to see whether a command changed it. */
-  #platform(): string {
-    return JSON.stringify([this.host.state.platform, this.signingKey]);
   }
 
   #checkName(name: string): void {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One guest of a running host: launched, booted, and where it stands for another one, told so. */
 import { join } from 'node:path';
+import type { BlobSource } from '../certs/blob.ts';
 import type { KeptReport } from '../devices/configfs-tsm/device.ts';
 import { type GuestLife, type LaunchFacts, launchDifference } from '../firmware/secure-processor.ts';
 import type { DriverState } from '../guest/sev-guest.ts';
@@ -73,6 +74,8 @@ export interface ServeOptions {
   /** Where the blobs are that the host keeps. */
   readonly blobFolder: string;
   readonly sleep: (ms: number) => Promise<void>;
+  /** Whether what is in a blob may be given to its guest now. */
+  readonly mayServe: (spec: GuestSpec, blob: BlobFile) => boolean;
   readonly onEnded: (served: ServedGuest) => void;
   /** The guest it stands for. */
   readonly as?: KeptGuest;
@@ -82,20 +85,44 @@ export interface ServeOptions {
  * Launches a guest and waits until its system is up. Its door does not lead to it yet.
  *
  * Returns  the guest, or the call that was refused; nothing of it is left then
- * Errors   SNAPSHOT_MISMATCH when it is not of the launch of the guest it stands for
+ * Errors   SNAPSHOT_MISMATCH when it is not of the launch of the guest it stands for; LOCK_FAILED,
+ *          FILE_UNREADABLE when certificates somebody else keeps cannot be served; nothing is left then, too
  */
 export async function serveGuest(spec: GuestSpec, options: ServeOptions): Promise<ServeAnswer> {
-  const { host, door, blobFolder, sleep, onEnded, as } = options;
+  const { host, blobFolder, as, mayServe } = options;
   const blob = new BlobFile(spec.certs ?? join(blobFolder, `${spec.name}.blob`));
+  if (spec.certs !== null) {
+    blob.checkServable();
+  }
   const faults = new BlobFaults(as?.faults);
-  const launched = host.launch({ ...spec.settings, name: spec.name, blob: faults.around(blob) });
+  const source: BlobSource = {
+    name: blob.name,
+    tryLockShared: () => (mayServe(spec, blob) ? blob.tryLockShared() : { busy: true }),
+  };
+  const launched = host.launch({ ...spec.settings, name: spec.name, blob: faults.around(source) });
   if (!launched.ok) {
     return launched;
   }
   const { guest } = launched;
+  try {
+    const answer = await serveLaunched({ spec, guest, blob, faults }, options);
+    if (!answer.ok) {
+      host.remove(guest);
+    }
+    return answer;
+  } catch (error) {
+    host.remove(guest);
+    throw error;
+  }
+}
+
+async function serveLaunched(
+  launched: Pick<ServedGuest, 'spec' | 'guest' | 'blob' | 'faults'>,
+  { host, door, sleep, onEnded, as }: ServeOptions,
+): Promise<ServeAnswer> {
+  const { spec, guest } = launched;
   const end = await guest.runUntilAsync(() => guest.kernel.system !== null, sleep);
   if (end.kind !== 'done') {
-    host.remove(guest);
     return { ok: false, step: 'boot', reason: whyEnded(end) };
   }
   const queue = new GuestQueue({
@@ -106,12 +133,11 @@ export async function serveGuest(spec: GuestSpec, options: ServeOptions): Promis
     },
   });
   const served: ServedGuest = {
-    ...{ spec, guest, door, queue, blob, faults },
+    ...{ ...launched, door, queue },
     measurement: launchDigest(host.deps.crypto.sha384, spec.settings.plan),
     ended: as?.ended ?? null,
   };
   if (as !== undefined && !(await standFor(served, as))) {
-    host.remove(guest);
     return { ok: false, step: 'boot', reason: served.ended ?? 'its driver does not go on' };
   }
   return { ok: true, served };

@@ -110,7 +110,7 @@ describe('softsnp kds serve', () => {
     const random = seededRandom(3);
     const state = newHostState(crypto, random, 'Genoa', { seed: null });
     mkdirSync(join(folder, 'state'));
-    writeFileSync(join(folder, 'state', 'state.json'), encodeHostState(state));
+    writeFileSync(join(folder, 'state', 'state.json'), encodeHostState(crypto, state));
     await serving(['--state', join(folder, 'state'), '--listen', '0', '--verbose'], async (ready, stdout) => {
       expect(ready).toMatchObject({ event: 'ready', tls: null, provider: null, root: null, chips: 1 });
       expect(ready.http).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);

@@ -3,7 +3,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { VCEK_GUID } from '../../src/abi/cert-table.ts';
@@ -15,15 +15,14 @@ import {
   folderOf,
   identities,
   isRoot,
+  LONG,
   mountsBelow,
   openFuse,
   Process,
+  processesIn,
   removeFolder,
   softsnp,
 } from './softsnp.ts';
-
-/** All of it, many times; otherwise what differs between root and others only as one of them. */
-const LONG = process.env['SOFTSNP_LONG'] === '1';
 
 let restore: () => void;
 beforeAll(() => {
@@ -32,20 +31,6 @@ beforeAll(() => {
   execFileSync(process.execPath, [bin, '--version']);
 }, 60_000);
 afterAll(() => restore());
-
-/** Processes whose files are in the folder: those of a test and what they left. */
-function processesIn(folder: string): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^[0-9]+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return readlinkSync(`/proc/${pid}/cwd`) === folder;
-      } catch {
-        return false;
-      }
-    });
-}
 
 const INSIDE = `
 set -e

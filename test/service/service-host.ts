@@ -15,7 +15,7 @@ import type { SevGuestReply } from '../../src/guest/sev-guest.ts';
 import { defaultImage, parseOvmf, planLaunch } from '../../src/launch/index.ts';
 import { writeU32 } from '../../src/lib/bytes.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
-import type { MachineCrypto } from '../../src/lib/crypto.ts';
+import type { MachineCrypto, Random } from '../../src/lib/crypto.ts';
 import { Host, type HostDeps, type HostState, newHostState } from '../../src/machine/index.ts';
 import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
 import { EventLog } from '../../src/service/event-log.ts';
@@ -43,7 +43,11 @@ export interface ServiceHost {
 export interface ServiceHostOptions {
   readonly crypto?: MachineCrypto;
   readonly chip?: Partial<ChipConfig>;
-  /** Called before the state is saved. */
+  /** Called whenever random bytes are drawn. */
+  readonly onRandom?: () => void;
+  /** Called before the state is written aside. */
+  readonly onPrepareSave?: () => void;
+  /** Called before the state is put into its place. */
   readonly onSave?: () => void;
   /** Called with each machine that a snapshot starts. */
   readonly onMachine?: (host: Host) => void;
@@ -57,7 +61,13 @@ export function serviceHost(
   const { crypto = usualCrypto } = options;
   const folder = mkdtempSync(join(tmpdir(), 'softsnp-service-'));
   const clock = new VirtualClock(Date.UTC(2026, 0, 1));
-  const random = seededRandom(seed);
+  const stream = seededRandom(seed);
+  const random: Random = {
+    bytes(length) {
+      options.onRandom?.();
+      return stream.bytes(length);
+    },
+  };
   const events = new EventLog(() => clock.nowMs());
   const deps: HostDeps = { crypto, random, clock, trace: (step) => events.emit({ type: 'trace', step }) };
   const host = new Host(deps, earlier ?? newHostState(crypto, random, 'Milan', { seed }), options.chip);
@@ -70,9 +80,15 @@ export function serviceHost(
       return next;
     },
     blobFolder: join(folder, 'blobs'),
-    save: (state) => {
-      options.onSave?.();
-      saved.push(state);
+    prepareSave(state) {
+      options.onPrepareSave?.();
+      return {
+        place() {
+          options.onSave?.();
+          saved.push(state);
+        },
+        discard: () => undefined,
+      };
     },
     sleep: (ms) => {
       clock.advance(ms);

@@ -16,7 +16,7 @@ import { defaultImage } from '../../src/launch/index.ts';
 import { toHex } from '../../src/lib/bytes.ts';
 import type { MachineCrypto } from '../../src/lib/crypto.ts';
 import { EnvironmentError, InputError } from '../../src/lib/errors.ts';
-import { newHostState } from '../../src/machine/index.ts';
+import { type HostState, newHostState } from '../../src/machine/index.ts';
 import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
 import { tryLock } from '../../src/os/ofd-lock.ts';
 import { MachineRefusal } from '../../src/service/host-control.ts';
@@ -46,13 +46,17 @@ const begin = (...args: Parameters<typeof snapshotHost>): SnapshotHost => {
   hosts.push(host);
   return host;
 };
+/** What the last start left that saved anything. */
+let onDisk: HostState | null = null;
 /** The next start of the host on what it saved, as after kill -9. */
 const restarted = async (options: ServiceHostOptions = {}): Promise<SnapshotHost> => {
   const { state } = host.service.host;
   await host.close();
-  return begin(2, host.saved.at(-1) ?? { ...state, platform: null }, options);
+  onDisk = host.saved.at(-1) ?? onDisk ?? { ...state, platform: null };
+  return begin(2, onDisk, options);
 };
 afterEach(async () => {
+  onDisk = null;
   for (const each of hosts.splice(0)) {
     await each.close();
   }

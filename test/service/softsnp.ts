@@ -2,7 +2,17 @@
 /** softsnp as a process of its own, as root and as an ordinary user. */
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +22,9 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 /** The launcher, which builds what changed; a built one for those who change the source meanwhile. */
 export const bin = process.env['SOFTSNP_BIN'] ?? join(root, 'bin', 'softsnp.js');
+
+/** All of it, many times; otherwise what differs between root and others only as one of them. */
+export const LONG = process.env['SOFTSNP_LONG'] === '1';
 
 export const isRoot = process.geteuid?.() === 0;
 const NOBODY = 65_534;
@@ -126,6 +139,20 @@ export class Process {
 /** Runs softsnp to its end. */
 export function softsnp(args: readonly string[], folder: string, options: SpawnOptions = {}): Promise<Ended> {
   return new Process(args, folder, options).ended;
+}
+
+/** Processes whose files are in the folder: those of a test and what they left. */
+export function processesIn(folder: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^[0-9]+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return readlinkSync(`/proc/${pid}/cwd`) === folder;
+      } catch {
+        return false;
+      }
+    });
 }
 
 /** softsnp's mounts that this process sees below a folder. */

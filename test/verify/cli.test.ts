@@ -272,7 +272,7 @@ describe('softsnp verify report', () => {
     mkdirSync(state);
     const crypto = nodeCrypto({ deterministic: true });
     const host = newHostState(crypto, seededRandom(1), 'Milan', { seed: 1 });
-    writeFileSync(join(state, 'state.json'), encodeHostState(host));
+    writeFileSync(join(state, 'state.json'), encodeHostState(crypto, host));
     const good = await run(
       'verify',
       'report',

@@ -40,10 +40,13 @@ export function snpLaunchStart(platform: Platform, bufferAt: bigint): SevStatus 
       ? SevRet.SEV_RET_UNSUPPORTED
       : SevRet.SEV_RET_POLICY_FAILURE;
   }
+  // Where there is no entropy the guest stays as it is.
+  const vmpcks = [0, 1, 2, 3].map(() => random.bytes(32));
+  const [vmrk, reportId] = [random.bytes(32), random.bytes(32)];
   guest.policy = policy;
-  guest.vmpcks = [0, 1, 2, 3].map(() => random.bytes(32));
-  guest.vmrk = random.bytes(32);
-  guest.reportId = random.bytes(32);
+  guest.vmpcks = vmpcks;
+  guest.vmrk = vmrk;
+  guest.reportId = reportId;
   guest.imiEn = flags.imi_en === 1;
   guest.gosvw = buffer.gosvw;
   guest.tscScale = tscScale;
