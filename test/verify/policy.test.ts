@@ -221,6 +221,8 @@ describe('what is no policy', () => {
     ['the reserved bit of PLATFORM_INFO', { platform_info: { bit_6: 'required' } }, /bit_6/],
     ['a boolean for a wish', { guest_policy: { debug: false } }, /policy\.guest_policy\.debug/],
     ['a short digest', { measurement: 'abcd' }, /not 48 bytes/],
+    ['megabytes of digits', { measurement: '0'.repeat(1 << 24) }, /not 48 bytes/],
+    ['megabytes of digits in a list', { allowed_chips: ['0'.repeat(1 << 24)] }, /not 8 or 64 bytes/],
     ['an odd digit', { measurement: 'abc' }, /not hexadecimal digits/],
     ['no hexadecimal', { measurement: ['zz'] }, /not hexadecimal digits/],
     ['an empty list', { measurement: [] }, /empty list/],
