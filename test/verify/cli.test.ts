@@ -525,7 +525,7 @@ describe('softsnp vectors', () => {
         },
         {
           atMs: Date.parse(row.time),
-          trust: row.trusted_roots.map(read),
+          trust: row.trusted_roots === 'amd' ? 'amd' : row.trusted_roots.map(read),
           crl: row.crl_mode,
           ...(row.crl_minimum_number === undefined
             ? {}
@@ -534,7 +534,7 @@ describe('softsnp vectors', () => {
         },
       );
       expect(result.ok, row.name).toBe(row.verdict === 'accept');
-      expect(errorsOf(result), row.name).toEqual(expect.arrayContaining(row.codes));
+      expect(new Set(errorsOf(result)), row.name).toEqual(new Set(row.codes));
     }
   });
 });
