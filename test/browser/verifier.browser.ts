@@ -185,5 +185,7 @@ describe.skipIf(!HAVE_CHROMIUM)('softsnp/verify in Chromium', () => {
         expect(verdicts[i]!.ok, name).toBe(expected.length === 0);
       }
     },
+    // Its files are some forty megabytes of base64.
+    180_000,
   );
 });
