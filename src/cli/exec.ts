@@ -36,7 +36,7 @@ const verb = defineCommand({
   run: async ({ args, rawArgs }) => {
     const command = commandOf(rawArgs);
     if (!arrivedInNamespaces()) {
-      enterNamespaces({ network: args['kds-intercept'] === true });
+      enterNamespaces({ network: args['kds-intercept'] === true, fuse: args.guest === undefined });
     }
     const { runInside } = await import('./exec-inside.ts');
     return runInside(args, command);
