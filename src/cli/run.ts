@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Runs a citty command strictly: unknown options and stray words are errors, and every error has an exit code. */
-import { type ArgsDef, type CommandDef, renderUsage, runCommand } from 'citty';
+import { type ArgsDef, type CommandDef, runCommand } from 'citty';
 import { ERROR_CODES } from '../lib/error-codes.ts';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
+import { helpContents, helpWidth, renderHelp, resolved } from './help.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: citty types a tree of commands with any.
-export type Verb = CommandDef<any>;
+export type Verb = CommandDef<any> & {
+  /** What its usage line ends with, for arguments behind "--". */
+  readonly operands?: string;
+};
 
 /** Where a verb writes; the process's own streams unless a test gives others. */
 export interface Output {
@@ -27,27 +31,19 @@ export const EXIT_USAGE = 1;
 
 interface Resolved {
   readonly command: Verb;
-  readonly parent: Verb | undefined;
   readonly path: readonly string[];
   readonly rest: readonly string[];
 }
 
-async function resolved<T>(
-  resolvable: T | Promise<T> | (() => T | Promise<T>) | undefined,
-): Promise<T | undefined> {
-  return typeof resolvable === 'function' ? await (resolvable as () => T | Promise<T>)() : await resolvable;
-}
-
 async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolved> {
   let command = root;
-  let parent: Verb | undefined;
   const path: string[] = [];
   let rest = argv;
   for (;;) {
     const children = await resolved(command.subCommands);
     const word = rest[0];
     if (children === undefined || word === undefined || word.startsWith('-')) {
-      return { command, parent, path, rest };
+      return { command, path, rest };
     }
     const child = children[word];
     if (child === undefined) {
@@ -59,7 +55,6 @@ async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolve
         },
       );
     }
-    parent = command;
     command = (await resolved(child)) as Verb;
     path.push(word);
     rest = rest.slice(1);
@@ -137,18 +132,19 @@ export async function runCli(
       output.stdout(`softsnp ${version}\n`);
       return EXIT_OK;
     }
-    const { command, parent, path, rest } = await resolveVerb(root, argv);
+    const { command, path, rest } = await resolveVerb(root, argv);
+    const words = ['softsnp', ...path];
     const separator = rest.indexOf('--');
     const own = separator < 0 ? rest : rest.slice(0, separator);
     if (own.includes('--help') || own.includes('-h')) {
-      output.stdout(`${await renderUsage(command, parent)}\n`);
+      output.stdout(renderHelp(await helpContents(command, words), helpWidth()));
       return EXIT_OK;
     }
     if (command.run === undefined) {
-      output.stderr(`${await renderUsage(command, parent)}\n`);
+      output.stderr(renderHelp(await helpContents(command, words), helpWidth()));
       return EXIT_USAGE;
     }
-    checkArguments((await resolved(command.args)) ?? {}, rest, ['softsnp', ...path].join(' '));
+    checkArguments((await resolved(command.args)) ?? {}, rest, words.join(' '));
     const { result } = await runCommand(command, { rawArgs: [...rest] });
     return typeof result === 'number' ? result : EXIT_OK;
   } catch (error) {

@@ -142,7 +142,7 @@ export const ERROR_CODES = {
   FUSE_UNAVAILABLE: {
     kind: 'environment',
     action:
-      'Load the fuse module and make /dev/fuse accessible: modprobe fuse; chmod 0666 /dev/fuse; for a container, --device /dev/fuse.',
+      'Make /dev/fuse accessible. EACCES: chmod 0666 /dev/fuse, or join the group that has it. ENOENT, EPERM: modprobe fuse; for a container, --device /dev/fuse.',
     exit: 3,
   },
   FUSE_REPLY_REFUSED: {

@@ -24,9 +24,12 @@ import { execvp, ioctl, socket } from './libc.ts';
 export interface NamespaceOptions {
   /** A network of its own, with nothing in it but a loopback interface. */
   readonly network: boolean;
+  /** Whether devices are served inside; those of a running host are only put in their places. */
+  readonly fuse: boolean;
 }
 
 const UNSHARE = 'unshare';
+const FUSE = '/dev/fuse';
 /** Carries the outer mount namespace to the process inside, which must never mistake the outer one for its own. */
 const MARK = 'SOFTSNP_OUTER_MOUNT_NAMESPACE';
 const CAP_SYS_ADMIN = 21n;
@@ -64,18 +67,23 @@ function fileText(path: string): string | null {
   }
 }
 
+/** Why this user cannot serve devices, namespaces or not; null when nothing stands in the way. */
+export function fuseObstacle(device = FUSE): string | null {
+  try {
+    accessSync(device, constants.R_OK | constants.W_OK);
+    return null;
+  } catch (error) {
+    return `${device} cannot be opened: ${errnoCode(error)}`;
+  }
+}
+
 /**
- * What stands in the way of `enterNamespaces` and of serving devices there, in sentences for the user.
+ * What stands in the way of `enterNamespaces`, in sentences for the user.
  *
- * Returns  an empty list when a trial run succeeded: unshare, a tmpfs mounted inside, /dev/fuse accessible
+ * Returns  an empty list when a trial run succeeded: unshare, and a tmpfs mounted inside
  */
 export function namespaceObstacles(options: NamespaceOptions): string[] {
   const found: string[] = [];
-  try {
-    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
-  } catch (error) {
-    found.push(`/dev/fuse cannot be opened (${errnoCode(error)})`);
-  }
   const trial = spawnSync(
     UNSHARE,
     [...unshareArguments(options), 'mount', '-t', 'tmpfs', 'softsnp', '/tmp'],
@@ -104,12 +112,18 @@ export function namespaceObstacles(options: NamespaceOptions): string[] {
  * Whatever this process has opened or started is gone, so call it first of all.
  *
  * Returns  never
- * Errors   NAMESPACE_UNAVAILABLE, naming each obstacle; FFI_UNAVAILABLE
+ * Errors   FUSE_UNAVAILABLE when nothing but /dev/fuse is in the way; NAMESPACE_UNAVAILABLE, naming each
+ *          obstacle; FFI_UNAVAILABLE
  */
 export function enterNamespaces(options: NamespaceOptions): never {
-  const obstacles = namespaceObstacles(options);
+  const device = options.fuse ? fuseObstacle() : null;
+  const obstacles = [...(device === null ? [] : [device]), ...namespaceObstacles(options)];
   if (obstacles.length > 0) {
-    throw new EnvironmentError('NAMESPACE_UNAVAILABLE', obstacles.join('; '));
+    const isDeviceAlone = device !== null && obstacles.length === 1;
+    throw new EnvironmentError(
+      isDeviceAlone ? 'FUSE_UNAVAILABLE' : 'NAMESPACE_UNAVAILABLE',
+      obstacles.join('; '),
+    );
   }
   process.env[MARK] = mountNamespace();
   // An IPC channel to a parent would be closed by now, and Node inside would look for it.
