@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { defineCommand } from 'citty';
 import { describe, expect, it } from 'vitest';
-import { helpContents, helpWidth, renderHelp, resolved } from './help.ts';
+import { helpContents, helpWidth, renderHelp } from './help.ts';
 import { softsnpCommand } from './main.ts';
 import { runCli, type Verb } from './run.ts';
+import { everyVerb } from './testing.ts';
 
 async function help(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const said = { stdout: '', stderr: '' };
@@ -16,15 +17,6 @@ async function help(...argv: string[]): Promise<{ code: number; stdout: string; 
     },
   });
   return { code, ...said };
-}
-
-/** Every command there is, with the words that name it. */
-async function everyVerb(verb: Verb, words: readonly string[]): Promise<[string, Verb][]> {
-  const children = Object.entries((await resolved(verb.subCommands)) ?? {});
-  const below = children.map(async ([name, child]) =>
-    everyVerb((await resolved(child)) as Verb, [...words, name]),
-  );
-  return [[words.join(' '), verb], ...(await Promise.all(below)).flat()];
 }
 
 describe('help texts', () => {

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { defineCommand } from 'citty';
 import { runCli, type Verb } from './run.ts';
+import { watchStreams } from './streams.ts';
 
 const packageJson = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -31,5 +32,6 @@ export const softsnpCommand: Verb = defineCommand({
 });
 
 export async function main(argv: readonly string[]): Promise<void> {
+  watchStreams(process);
   process.exitCode = await runCli(softsnpCommand, argv, packageJson.version);
 }
