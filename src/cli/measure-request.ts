@@ -167,6 +167,9 @@ function qemuArgs(launch: QemuLaunch, given: MeasureArgs, notes: string[]): Meas
   if (launch.kernel !== null && !launch.kernelHashes) {
     notes.push('kernel-hashes=on is not set: kernel, initrd and command line are not measured');
   }
+  for (const option of launch.unknown) {
+    notes.push(`--qemu: ${option} is no option of QEMU known here; it was passed over`);
+  }
   return {
     mode: launch.mode,
     ovmf: launch.ovmf,
