@@ -10,7 +10,7 @@ import { decodeHostState } from '../machine/state.ts';
 import { errnoCode } from '../os/errno.ts';
 import { readCertificateInput, readReportInput } from '../verify/inputs.ts';
 import { decodeCertificate } from '../verify/x509.ts';
-import { fileOption } from './options.ts';
+import { fileOption, optionName } from './options.ts';
 
 /** Files that the caller wrote: a policy, a state. */
 export const MAX_FILE_BYTES = 1 << 20;
@@ -41,7 +41,7 @@ const isFolder = (option: string, path: string): boolean => {
     return statSync(path).isDirectory();
   } catch (error) {
     throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
-      where: option,
+      where: optionName(option),
       cause: error,
     });
   }
@@ -58,16 +58,16 @@ export interface ReportFile {
  *
  * Shape    a file in any form readReportInput knows, or a configfs-tsm folder with outblob and auxblob
  */
-export function reportFile(path: string): ReportFile {
-  if (!isFolder('FILE', path)) {
-    const { report, forms, table } = readReportInput(fileOption('FILE', path, MAX_EVIDENCE_BYTES));
+export function reportFile(path: string, option = 'FILE'): ReportFile {
+  if (!isFolder(option, path)) {
+    const { report, forms, table } = readReportInput(fileOption(option, path, MAX_EVIDENCE_BYTES));
     return { report, forms, gathered: { ...NOTHING, table } };
   }
   const { report, forms, table } = readReportInput(
-    fileOption('FILE', join(path, 'outblob'), MAX_EVIDENCE_BYTES),
+    fileOption(option, join(path, 'outblob'), MAX_EVIDENCE_BYTES),
   );
   const hasAux = readdirSync(path).includes('auxblob');
-  const aux = hasAux ? fileOption('FILE', join(path, 'auxblob'), MAX_EVIDENCE_BYTES) : new Uint8Array(0);
+  const aux = hasAux ? fileOption(option, join(path, 'auxblob'), MAX_EVIDENCE_BYTES) : new Uint8Array(0);
   return {
     report,
     forms: [...forms, 'configfs-tsm'],

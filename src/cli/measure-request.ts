@@ -132,6 +132,10 @@ export function measureRequest(given: MeasureArgs, command: MeasureMode | null):
       ? given
       : { ...qemuArgs(parseQemu(given.qemu), given, notes), ...defined(given) };
   const mode = modeOf(args.mode, command);
+  const ignored = ignoredBy(mode, given);
+  if (ignored.length > 0) {
+    notes.push(`${mode} measures nothing of ${ignored.map((name) => `--${name}`).join(', ')}`);
+  }
   return {
     mode,
     image: firmwareImage(args.ovmf),
@@ -145,6 +149,27 @@ export function measureRequest(given: MeasureArgs, command: MeasureMode | null):
     svsm: mode === 'snp:svsm' ? svsmOf(args) : null,
     notes,
   };
+}
+
+type MeasureOption = keyof typeof MEASURE_ARGS;
+const CPU_OPTIONS = ['vcpu-type', 'vcpu-sig', 'vcpu-family', 'vcpu-model', 'vcpu-stepping'] as const;
+const VCPU_OPTIONS = ['vcpus', ...CPU_OPTIONS, 'vmm-type'] as const;
+const BOOT_OPTIONS = ['kernel', 'initrd', 'append'] as const;
+/** What each mode measures, beside the firmware. sev-snp-measure takes the rest too, and says nothing. */
+const MEASURED_BY: Readonly<Record<MeasureMode, readonly MeasureOption[]>> = {
+  snp: [...VCPU_OPTIONS, ...BOOT_OPTIONS, 'guest-features', 'snp-ovmf-hash'],
+  'snp:ovmf-hash': [],
+  'snp:svsm': [...VCPU_OPTIONS, 'svsm', 'vars-size', 'vars-file'],
+  seves: [...VCPU_OPTIONS, ...BOOT_OPTIONS],
+  sev: BOOT_OPTIONS,
+};
+
+/** Options that were given and change nothing. */
+function ignoredBy(mode: MeasureMode, given: MeasureArgs): MeasureOption[] {
+  const read: readonly MeasureOption[] = ['mode', 'qemu', 'ovmf', ...MEASURED_BY[mode]];
+  return (Object.keys(MEASURE_ARGS) as MeasureOption[]).filter(
+    (name) => given[name] !== undefined && !read.includes(name),
+  );
 }
 
 const defined = (args: MeasureArgs): MeasureArgs =>
@@ -223,7 +248,7 @@ function cpuOf(args: MeasureArgs): MeasureRequest['cpu'] {
     return { name: args['vcpu-sig'], sig: integerOption('vcpu-sig', args['vcpu-sig'], 0, 0xffff_ffff) };
   }
   const type = args['vcpu-type'];
-  return type === undefined ? null : { name: type, sig: cpuSigOf(type) };
+  return type === undefined ? null : { name: type, sig: cpuSigOf(type, '--vcpu-type') };
 }
 
 function bootOf({ kernel, initrd, append }: MeasureArgs): DirectBootFiles | null {

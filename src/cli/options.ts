@@ -83,8 +83,11 @@ export function choiceOption<const T extends string>(name: string, text: string,
   return found;
 }
 
+/** An option by its name, an argument by the capitals that help texts give it. */
+export const optionName = (name: string): string => (name === name.toUpperCase() ? name : `--${name}`);
+
 /**
- * The bytes of a file an option names.
+ * The bytes of a file that an option or an argument names.
  *
  * Errors   FILE_UNREADABLE with the errno; OPTION_INVALID when it is larger than `maxBytes`
  */
@@ -94,12 +97,14 @@ export function fileOption(name: string, path: string, maxBytes: number): Uint8A
     bytes = readAtMost(path, maxBytes);
   } catch (error) {
     throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
-      where: `--${name}`,
+      where: optionName(name),
       cause: error,
     });
   }
   if (bytes === null) {
-    throw new InputError('OPTION_INVALID', `${path} has more than ${maxBytes} bytes`, { where: `--${name}` });
+    throw new InputError('OPTION_INVALID', `${path} has more than ${maxBytes} bytes`, {
+      where: optionName(name),
+    });
   }
   return bytes;
 }
