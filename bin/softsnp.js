@@ -2,6 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ensureBuilt } from './build.js';
 
-ensureBuilt();
+await ensureBuilt();
 const { main } = await import('../dist/cli/main.js');
 await main(process.argv.slice(2));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the options of `softsnp measure` to the launch they describe. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import type { ArgsDef } from 'citty';
 import { cpuidFms, fromCpuidFms } from '../abi/product.ts';
@@ -16,8 +16,8 @@ import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 import { fileOption, integerOption, wordOption } from './options.ts';
 
-export const sha256 = (data: Uint8Array): Uint8Array => createHash('sha256').update(data).digest();
-export const sha384 = (data: Uint8Array): Uint8Array => createHash('sha384').update(data).digest();
+export const sha256 = (data: Uint8Array): Uint8Array => hash('sha256', data, 'buffer');
+export const sha384 = (data: Uint8Array): Uint8Array => hash('sha384', data, 'buffer');
 
 export const MEASURE_MODES = ['snp', 'snp:ovmf-hash', 'snp:svsm', 'seves', 'sev'] as const;
 export type MeasureMode = (typeof MEASURE_MODES)[number];
