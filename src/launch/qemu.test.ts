@@ -23,7 +23,7 @@ describe('a shell command line', () => {
     [`a '$(b) $c \`d\` ; # & <'`, ['a', '$(b) $c `d` ; # & <']],
     ['a "x \\$(b) ;|&"', ['a', 'x $(b) ;|&']],
     ['a # -b c\n d#e', ['a', 'd#e']],
-    ['a $ 5$', ['a', '$', '5$']],
+    ['a $ 5$ "6$"', ['a', '$', '5$', '6$']],
   ])('%j has nothing to evaluate in %j', (text, words) => {
     expect(splitShell(text)).toEqual(words);
   });
@@ -33,6 +33,7 @@ describe('a shell command line', () => {
     ['-smp $(nproc)', /"\$\(nproc\)" is for a shell to evaluate/],
     ['-smp "$N"', /"\$N\\"" is for a shell to evaluate/],
     ['-smp `nproc`', /for a shell to evaluate/],
+    ["-append $'a b'", /for a shell to evaluate/],
     ['a && b', /"&" is the shell’s/],
     ['a >log', /">" is the shell’s/],
   ])('%j is refused', (text, message) => {

@@ -93,7 +93,7 @@ function refuse(where: string, message: string): never {
 }
 
 /**
- * Options without a value, of QEMU 2.12 (the first with -object sev-guest) to 10.2.
+ * Options without a value, of QEMU 2.12 (the first with -object sev-guest) to 10.
  *
  * Source   [QEMU] qemu-options.hx, DEF(name, 0, ...)
  */
@@ -398,7 +398,8 @@ export function splitShell(text: string, where = '--qemu'): string[] {
   let quote: '"' | "'" | null = null;
   for (let i = 0; i < text.length; i++) {
     const char = text[i]!;
-    if (quote !== "'" && EXPANDED.test(text.slice(i, i + 2))) {
+    const two = text.slice(i, i + 2);
+    if (quote !== "'" && (EXPANDED.test(two) || (quote === null && (two === "$'" || two === '$"')))) {
       fail(
         `${JSON.stringify(text.slice(i, i + 20))} is for a shell to evaluate: write what it stands for, or quote it with '`,
       );
