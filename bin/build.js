@@ -4,42 +4,67 @@
  * Compiles src/ into dist/ when dist/ is not of this source. A clone therefore needs no build step: the
  * launcher calls this first. An installed package has no src/ and is never rebuilt.
  */
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const dist = join(root, 'dist');
+const root = fileURLToPath(new URL('..', import.meta.url));
+const dist = `${root}dist`;
+const stampFile = `${dist}/.stamp`;
 
-/** Digest of what the compiler reads: names, sizes and times are enough to see an edit. */
+/**
+ * What the compiler reads: names, sizes and times are enough to see an edit.
+ *
+ * This runs at every start in a clone, so it loads and does nothing it can do without.
+ */
 function sourceStamp() {
-  const hash = createHash('sha256');
+  let stamp = '';
   const add = (path) => {
-    const { size, mtimeMs } = statSync(join(root, path));
-    hash.update(`${path}\0${size}\0${mtimeMs}\n`);
+    const { size, mtimeMs } = statSync(root + path);
+    stamp += `${path} ${size} ${mtimeMs}\n`;
   };
-  for (const file of readdirSync(join(root, 'src'), { recursive: true }).sort()) {
-    if (file.endsWith('.ts') && !file.endsWith('.test.ts')) {
-      add(join('src', file));
+  const addFolder = (folder) => {
+    for (const entry of readdirSync(root + folder, { withFileTypes: true })) {
+      const path = `${folder}/${entry.name}`;
+      if (entry.isDirectory()) {
+        addFolder(path);
+      } else if (path.endsWith('.ts') && !path.endsWith('.test.ts')) {
+        add(path);
+      }
     }
-  }
+  };
   for (const file of ['package.json', 'tsconfig.json', 'tsconfig.build.json']) {
     add(file);
   }
-  return hash.digest('hex');
+  addFolder('src');
+  return stamp;
 }
 
-export function ensureBuilt() {
-  if (!existsSync(join(root, 'src'))) {
+/** The contents of a file, the names in a folder; null where there is none. */
+function existing(read, path) {
+  try {
+    return read(path, 'utf8');
+  } catch (error) {
+    if (error.code !== 'ENOENT') {
+      throw error;
+    }
+    return null;
+  }
+}
+
+export async function ensureBuilt() {
+  if (existing(readdirSync, `${root}src`) === null) {
     return;
   }
   const stamp = sourceStamp();
-  const stampFile = join(dist, '.stamp');
-  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) {
-    return;
+  if (existing(readFileSync, stampFile) !== stamp) {
+    await build(stamp);
   }
+}
+
+async function build(stamp) {
+  const { spawnSync } = await import('node:child_process');
+  const { existsSync, renameSync, rmSync, writeFileSync } = await import('node:fs');
+  const { join } = await import('node:path');
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   if (!existsSync(compiler)) {
     process.stderr.write('softsnp: run `npm ci` in the clone first\n');
@@ -85,5 +110,5 @@ export function ensureBuilt() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  ensureBuilt();
+  await ensureBuilt();
 }

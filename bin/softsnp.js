@@ -16,7 +16,7 @@ function giveUp(error) {
 
 async function load() {
   try {
-    ensureBuilt();
+    await ensureBuilt();
     return await import('../dist/cli/main.js');
   } catch (error) {
     return giveUp(error);

@@ -31,22 +31,24 @@ const ARGS = {
 
 export type ExecArgs = ParsedArgs<typeof ARGS>;
 
-export const execCommand: Verb = defineCommand({
+const verb = defineCommand({
   meta: {
     name: 'exec',
     description:
-      'Run a command that sees /dev/sev-guest, /dev/sev and configfs-tsm of a softsnp host: softsnp exec [options] -- COMMAND [ARGUMENT...]. Exit code: that of the command; 1 wrong usage, 3 the machine or the kernel refused',
+      'Run a command that sees /dev/sev-guest, /dev/sev and configfs-tsm of a softsnp host. Exit code: that of the command; 1 wrong usage, 3 the machine or the kernel refused',
   },
   args: ARGS,
   run: async ({ args, rawArgs }) => {
     const command = commandOf(rawArgs);
     if (!arrivedInNamespaces()) {
-      enterNamespaces({ network: args['kds-intercept'] === true });
+      enterNamespaces({ network: args['kds-intercept'] === true, fuse: args.guest === undefined });
     }
     const { runInside } = await import('./exec-inside.ts');
     return runInside(args, command);
   },
 });
+
+export const execCommand: Verb = { ...verb, operands: '-- COMMAND [ARGUMENT...]' };
 
 function commandOf(rawArgs: readonly string[]): readonly string[] {
   const at = rawArgs.indexOf('--');

@@ -156,7 +156,7 @@ function showVerb(output: Output): Verb {
 }
 
 function showFile(path: string): Record<string, string | number | null> {
-  const raw = fileOption('file', path, FILE_LIMIT_BYTES);
+  const raw = fileOption('FILE', path, FILE_LIMIT_BYTES);
   const bytes = blockBytes(raw);
   if (bytes?.length === IdBlock.size) {
     const block = readIdBlock(crypto.sha384, bytes, new Uint8Array(IdAuth.size));
@@ -203,7 +203,7 @@ function checkVerb(output: Output): Verb {
       ...JSON_ARG,
     },
     run: ({ args }) => {
-      const findings = checkIdBlock(crypto, blockFile(args.block), blockFile(args.auth), {
+      const findings = checkIdBlock(crypto, blockFile('BLOCK', args.block), blockFile('AUTH', args.auth), {
         ...(args.measurement === undefined ? {} : { launchDigest: digestOption(args.measurement) }),
         ...(args.policy === undefined ? {} : { policy: wordOption('policy', args.policy) }),
       });
@@ -255,8 +255,8 @@ function blockBytes(raw: Uint8Array): Uint8Array | null {
   return /^[A-Za-z0-9+/]+=*$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : null;
 }
 
-function blockFile(path: string): Uint8Array {
-  const bytes = blockBytes(fileOption('file', path, FILE_LIMIT_BYTES));
+function blockFile(name: string, path: string): Uint8Array {
+  const bytes = blockBytes(fileOption(name, path, FILE_LIMIT_BYTES));
   if (bytes === null) {
     throw new InputError('OPTION_INVALID', 'is neither raw bytes nor hex nor base64', { where: path });
   }

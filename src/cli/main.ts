@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { defineCommand } from 'citty';
 import { runCli, type Verb } from './run.ts';
+import { watchStreams } from './streams.ts';
 
 const packageJson = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -31,13 +32,6 @@ export const softsnpCommand: Verb = defineCommand({
 });
 
 export async function main(argv: readonly string[]): Promise<void> {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      // Whoever read the log of a service has gone: lines are lost, and the service goes on.
-      if (error.code !== 'EPIPE') {
-        throw error;
-      }
-    });
-  }
+  watchStreams(process);
   process.exitCode = await runCli(softsnpCommand, argv, packageJson.version);
 }

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { AttestationReportV2, AttestationReportV3, REPORT_SIZE } from '../abi/attestation-report.ts';
 import { cpuidFms } from '../abi/product.ts';
+import { LAUNCH_DIGEST_SIZE } from '../launch/digest.ts';
 import { kernelHashTable } from '../launch/kernel-hashes.ts';
 import { type OvmfImage, parseOvmf } from '../launch/ovmf.ts';
 import { type Fit, findLaunch, type Suspect, type SuspectKind } from '../launch/suspects.ts';
@@ -11,6 +12,7 @@ import { VCPU_TYPES } from '../launch/vcpu-types.ts';
 import { VMM_TYPES, type VmmType } from '../launch/vmsa.ts';
 import { concat, fromHex, toHex, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
+import { reportFile } from './evidence-files.ts';
 import { EXIT_DIFFERENT } from './measure-launch.ts';
 import { type DirectBootFiles, hashesOf, type MeasureRequest, sha256, sha384 } from './measure-request.ts';
 import { fileOption } from './options.ts';
@@ -100,15 +102,15 @@ function readAgainst(against: string): { measurement: Uint8Array; hostSig: numbe
   if (!existsSync(against) && /^(0x)?[0-9a-fA-F]{96}$/.test(against)) {
     return { measurement: fromHex(against), hostSig: null };
   }
-  const bytes = fileOption('against', against, 2 ** 20);
-  const report = bytes.length === REPORT_SIZE ? bytes : textBytes(bytes);
-  if (report?.length === 48) {
-    return { measurement: report, hostSig: null };
+  const { report } = reportFile(against, 'against');
+  const digest = report.length === REPORT_SIZE ? null : digestIn(report);
+  if (digest !== null) {
+    return { measurement: digest, hostSig: null };
   }
-  if (report?.length !== REPORT_SIZE) {
+  if (report.length !== REPORT_SIZE) {
     throw new InputError(
       'OPTION_INVALID',
-      `${against} is neither a report of ${REPORT_SIZE} bytes nor one in hex or base64, nor a digest`,
+      `${against} is neither a report of ${REPORT_SIZE} bytes, in whatever wrapping, nor a digest`,
       { where: '--against' },
     );
   }
@@ -121,12 +123,16 @@ function readAgainst(against: string): { measurement: Uint8Array; hostSig: numbe
   };
 }
 
-function textBytes(bytes: Uint8Array): Uint8Array | null {
-  const text = Buffer.from(bytes).toString('latin1').replace(/\s+/g, '');
-  if (/^(0x)?([0-9a-fA-F]{2})+$/.test(text)) {
+/** The digest that a file holds in place of a report: its bytes, or what measure prints. */
+function digestIn(bytes: Uint8Array): Uint8Array | null {
+  if (bytes.length === LAUNCH_DIGEST_SIZE) {
+    return bytes;
+  }
+  const text = Buffer.from(bytes.subarray(0, 256)).toString('latin1').trim();
+  if (/^(0x)?[0-9a-fA-F]{96}$/.test(text)) {
     return fromHex(text);
   }
-  return /^[A-Za-z0-9+/]+=*$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : null;
+  return /^[A-Za-z0-9+/]{64}$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : null;
 }
 
 /** The image given, then every other firmware image that could have been meant. */

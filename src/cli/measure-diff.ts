@@ -3,28 +3,31 @@
 import { existsSync } from 'node:fs';
 import { defineCommand, parseArgs } from 'citty';
 import * as v from 'valibot';
-import { compareLedgers, type LedgerDifference, type LedgerRow } from '../launch/ledger.ts';
+import { compareLedgers, type LedgerDifference, type LedgerRow, measurementOf } from '../launch/ledger.ts';
 import { splitShell } from '../launch/qemu.ts';
 import { PAGE_SIZE } from '../lib/addresses.ts';
 import { InputError } from '../lib/errors.ts';
 import { EXIT_DIFFERENT, measureLaunch } from './measure-launch.ts';
 import { MEASURE_ARGS, MEASURE_MODES, type MeasureArgs, measureRequest } from './measure-request.ts';
 import { fileOption } from './options.ts';
-import { EXIT_OK, type Output, type Verb } from './run.ts';
+import { checkedArguments, EXIT_OK, type Output, type Verb } from './run.ts';
 
 /** As large as the ledger of 4096 vCPUs gets, with room. */
 const LEDGER_LIMIT_BYTES = 2 ** 26;
 
 const LEDGER_FILE = v.object({
-  ledger: v.array(
-    v.object({
-      gpa: v.nullable(v.string()),
-      type: v.string(),
-      what: v.string(),
-      contents: v.nullable(v.string()),
-      digest: v.nullable(v.string()),
-      fields: v.exactOptional(v.record(v.string(), v.string())),
-    }),
+  ledger: v.pipe(
+    v.array(
+      v.object({
+        gpa: v.nullable(v.string()),
+        type: v.string(),
+        what: v.string(),
+        contents: v.nullable(v.string()),
+        digest: v.nullable(v.string()),
+        fields: v.exactOptional(v.record(v.string(), v.string())),
+      }),
+    ),
+    v.check((rows) => measurementOf(rows) !== null),
   ),
 });
 
@@ -42,46 +45,36 @@ export function diffVerb(output: Output): Verb {
       json: { type: 'boolean', description: 'Print one JSON object' },
     },
     run: ({ args }) => {
-      const [a, b] = [ledgerOf(args.a), ledgerOf(args.b)];
-      const differences = compareLedgers(a, b);
-      const measurements = [a.at(-1)?.digest ?? null, b.at(-1)?.digest ?? null];
+      const [a, b] = [ledgerOf('A', args.a), ledgerOf('B', args.b)];
+      const measurements = [measurementOf(a), measurementOf(b)];
+      // An image given by its hash has other rows than the image itself, and is the same launch.
+      const same = measurements[0] === measurements[1];
+      const differences = same ? [] : compareLedgers(a, b);
       if (args.json === true) {
-        output.stdout(
-          `${JSON.stringify({ same: differences.length === 0, measurements, differences }, null, 2)}\n`,
-        );
+        output.stdout(`${JSON.stringify({ same, measurements, differences }, null, 2)}\n`);
       } else {
-        output.stdout(differenceText(a, b, differences));
+        output.stdout(same ? 'the same launch\n' : differenceText(a, b, differences));
       }
-      return differences.length === 0 ? EXIT_OK : EXIT_DIFFERENT;
+      return same ? EXIT_OK : EXIT_DIFFERENT;
     },
   });
 }
 
 /** A ledger from a file, or measured now from quoted options. */
-function ledgerOf(source: string): readonly LedgerRow[] {
+function ledgerOf(name: string, source: string): readonly LedgerRow[] {
   if (existsSync(source)) {
-    return readLedger(source);
+    return readLedger(name, source);
   }
-  const words = splitShell(source);
+  const where = `${JSON.stringify(source)} is no file, and as measure options`;
+  const words = splitShell(source, where);
   const [first = ''] = words;
   const command = MEASURE_MODES.find((mode) => mode === first) ?? null;
-  const rest = command === null ? words : words.slice(1);
-  const parsed = parseArgs(rest, MEASURE_ARGS) as MeasureArgs & { readonly _: readonly string[] };
-  const unknown = Object.keys(parsed).find((name) => name !== '_' && !(kebab(name) in MEASURE_ARGS));
-  if (unknown !== undefined || parsed._.length > 0) {
-    throw new InputError(
-      'OPTION_INVALID',
-      `is neither a file nor measure options: ${unknown === undefined ? parsed._[0] : `--${unknown}`}`,
-      { where: JSON.stringify(source) },
-    );
-  }
-  return measureLaunch(measureRequest(parsed, command)).ledger();
+  const rest = checkedArguments(MEASURE_ARGS, command === null ? words : words.slice(1), where);
+  return measureLaunch(measureRequest(parseArgs(rest, MEASURE_ARGS) as MeasureArgs, command)).ledger();
 }
 
-const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-
-function readLedger(path: string): readonly LedgerRow[] {
-  const text = new TextDecoder().decode(fileOption('a, b', path, LEDGER_LIMIT_BYTES));
+function readLedger(name: string, path: string): readonly LedgerRow[] {
+  const text = new TextDecoder().decode(fileOption(name, path, LEDGER_LIMIT_BYTES));
   let json: unknown = null;
   try {
     json = JSON.parse(text);
@@ -108,13 +101,15 @@ function differenceText(
   b: readonly LedgerRow[],
   differences: readonly LedgerDifference[],
 ): string {
-  if (differences.length === 0) {
-    return 'the same launch\n';
-  }
-  const first = a.findIndex((row, i) => row.digest !== b[i]?.digest);
+  const first = a.findIndex((row, i) => departs(row, b[i]));
   const at = first < 0 ? a.length : first;
-  const row = a[at] ?? b[at]!;
-  const lines = [`the digests part at page ${at + 1} of ${a.length}: ${row.gpa ?? '-'} ${row.what}`];
+  const row = a[at] ?? b[at];
+  if (row === undefined || differences.length === 0) {
+    return 'the digests differ and no page does: one of the ledgers was written by hand\n';
+  }
+  const unit = row.gpa === null ? 'row' : 'page';
+  const place = row.gpa === null ? row.what : `${row.gpa} ${row.what}`;
+  const lines = [`the digests part at ${unit} ${at + 1} of ${a.length}: ${place}`];
   for (const run of runsOf(differences)) {
     lines.push(`${KIND_TEXT[run.kind].padEnd(18)}  ${placeOf(run)}`);
     for (const [name, inA, inB] of run.fields) {
@@ -122,6 +117,12 @@ function differenceText(
     }
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** Whether two launches part at this row; SEV and SEV-ES have no digest before the end, but the contents. */
+function departs(a: LedgerRow, b: LedgerRow | undefined): boolean {
+  const inner = a.digest === null || b?.digest === null;
+  return inner ? a.contents !== b?.contents || a.what !== b.what : a.digest !== b?.digest;
 }
 
 /** Neighbours that differ in the same way: pages of one region, or VMSAs. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the options of `softsnp measure` to the launch they describe. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import type { ArgsDef } from 'citty';
 import { cpuidFms, fromCpuidFms } from '../abi/product.ts';
@@ -16,8 +16,8 @@ import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 import { fileOption, integerOption, wordOption } from './options.ts';
 
-export const sha256 = (data: Uint8Array): Uint8Array => createHash('sha256').update(data).digest();
-export const sha384 = (data: Uint8Array): Uint8Array => createHash('sha384').update(data).digest();
+export const sha256 = (data: Uint8Array): Uint8Array => hash('sha256', data, 'buffer');
+export const sha384 = (data: Uint8Array): Uint8Array => hash('sha384', data, 'buffer');
 
 export const MEASURE_MODES = ['snp', 'snp:ovmf-hash', 'snp:svsm', 'seves', 'sev'] as const;
 export type MeasureMode = (typeof MEASURE_MODES)[number];
@@ -132,6 +132,10 @@ export function measureRequest(given: MeasureArgs, command: MeasureMode | null):
       ? given
       : { ...qemuArgs(parseQemu(given.qemu), given, notes), ...defined(given) };
   const mode = modeOf(args.mode, command);
+  const ignored = ignoredBy(mode, given);
+  if (ignored.length > 0) {
+    notes.push(`${mode} measures nothing of ${ignored.map((name) => `--${name}`).join(', ')}`);
+  }
   return {
     mode,
     image: firmwareImage(args.ovmf),
@@ -145,6 +149,27 @@ export function measureRequest(given: MeasureArgs, command: MeasureMode | null):
     svsm: mode === 'snp:svsm' ? svsmOf(args) : null,
     notes,
   };
+}
+
+type MeasureOption = keyof typeof MEASURE_ARGS;
+const CPU_OPTIONS = ['vcpu-type', 'vcpu-sig', 'vcpu-family', 'vcpu-model', 'vcpu-stepping'] as const;
+const VCPU_OPTIONS = ['vcpus', ...CPU_OPTIONS, 'vmm-type'] as const;
+const BOOT_OPTIONS = ['kernel', 'initrd', 'append'] as const;
+/** What each mode measures, beside the firmware. sev-snp-measure takes the rest too, and says nothing. */
+const MEASURED_BY: Readonly<Record<MeasureMode, readonly MeasureOption[]>> = {
+  snp: [...VCPU_OPTIONS, ...BOOT_OPTIONS, 'guest-features', 'snp-ovmf-hash'],
+  'snp:ovmf-hash': [],
+  'snp:svsm': [...VCPU_OPTIONS, 'svsm', 'vars-size', 'vars-file'],
+  seves: [...VCPU_OPTIONS, ...BOOT_OPTIONS],
+  sev: BOOT_OPTIONS,
+};
+
+/** Options that were given and change nothing. */
+function ignoredBy(mode: MeasureMode, given: MeasureArgs): MeasureOption[] {
+  const read: readonly MeasureOption[] = ['mode', 'qemu', 'ovmf', ...MEASURED_BY[mode]];
+  return (Object.keys(MEASURE_ARGS) as MeasureOption[]).filter(
+    (name) => given[name] !== undefined && !read.includes(name),
+  );
 }
 
 const defined = (args: MeasureArgs): MeasureArgs =>
@@ -166,6 +191,9 @@ function qemuArgs(launch: QemuLaunch, given: MeasureArgs, notes: string[]): Meas
   );
   if (launch.kernel !== null && !launch.kernelHashes) {
     notes.push('kernel-hashes=on is not set: kernel, initrd and command line are not measured');
+  }
+  for (const option of launch.unknown) {
+    notes.push(`--qemu: ${option} is no option of QEMU known here; it was passed over`);
   }
   return {
     mode: launch.mode,
@@ -220,7 +248,7 @@ function cpuOf(args: MeasureArgs): MeasureRequest['cpu'] {
     return { name: args['vcpu-sig'], sig: integerOption('vcpu-sig', args['vcpu-sig'], 0, 0xffff_ffff) };
   }
   const type = args['vcpu-type'];
-  return type === undefined ? null : { name: type, sig: cpuSigOf(type) };
+  return type === undefined ? null : { name: type, sig: cpuSigOf(type, '--vcpu-type') };
 }
 
 function bootOf({ kernel, initrd, append }: MeasureArgs): DirectBootFiles | null {

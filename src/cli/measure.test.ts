@@ -220,11 +220,48 @@ describe('softsnp measure', () => {
     [['--qemu', "qemu 'x"], /not closed/],
     [['seves', ...GIVEN, '--against', '00'.repeat(48)], /searches snp launches/],
     [['snp', ...GIVEN, '--against', '/dev/null'], /neither a report of 1184 bytes/],
+    [['snp', ...GIVEN, '--against', '/nowhere'], /--against: cannot read \/nowhere: ENOENT/],
+    [['snp', ...GIVEN, '--append', '--foo'], /one that begins with a dash is given as --append=--foo/],
+    [
+      ['snp', '--vcpus', '1', '--vcpu-type', 'Xeon', '--ovmf', 'default'],
+      /--vcpu-type: "Xeon" is none of EPYC/,
+    ],
   ])('measure %j is wrong usage', async (argv, message) => {
     const { code, stdout, stderr } = await measure(...argv);
     expect(stderr).toMatch(message);
     expect(stdout).toBe('');
     expect(code).toBe(1);
+  });
+
+  it.each([
+    ['snp:ovmf-hash', ['--ovmf', 'default'], ['--kernel', 'kernel'], ['kernel']],
+    ['snp:ovmf-hash', ['--ovmf', 'default'], ['--vcpus', '2', '--vmm-type', 'gce'], ['vcpus', 'vmm-type']],
+    ['sev', ['--ovmf', 'default'], ['--guest-features', '0x21'], ['guest-features']],
+    ['seves', GIVEN, ['--guest-features', '0x21'], ['guest-features']],
+    ['snp', GIVEN, ['--vars-size', '1'], ['vars-size']],
+  ])('%s says that it does not measure what %j %j is about', async (mode, argv, more, ignored) => {
+    const files = more.map((word) => (word === 'kernel' ? inFolder(word) : word));
+    const [plain, other] = [await measure(mode, ...argv), await measure(mode, ...argv, ...files)];
+    expect(plain.stderr).toBe('');
+    expect(other).toEqual({
+      code: 0,
+      stdout: plain.stdout,
+      stderr: `softsnp: ${mode} measures nothing of ${ignored.map((name) => `--${name}`).join(', ')}\n`,
+    });
+  });
+
+  it('names the options of QEMU that it passed over', async () => {
+    const line = 'qemu -cpu EPYC -bios default -object sev-snp-guest,id=a -frob -smp 2';
+    const { code, stdout, stderr } = await measure('--qemu', line);
+    expect(stderr).toBe('softsnp: --qemu: -frob is no option of QEMU known here; it was passed over\n');
+    const [cpu, vcpus] = [
+      ['--vcpu-type', 'EPYC'],
+      ['--vcpus', '2'],
+    ];
+    expect([code, stdout.trimEnd()]).toEqual([
+      0,
+      await digestOf('snp', '--ovmf', 'default', ...cpu, ...vcpus),
+    ]);
   });
 
   it('tells its options', async () => {
@@ -265,6 +302,44 @@ describe('softsnp measure diff', () => {
     ]);
   });
 
+  it('sees that the firmware differs where it is given by its hash', async () => {
+    const [hash, other] = [await digestOf('snp:ovmf-hash', '--ovmf', 'default'), '11'.repeat(48)];
+    const { code, stdout } = await measure(
+      'diff',
+      `${A} --snp-ovmf-hash ${hash}`,
+      `${A} --snp-ovmf-hash ${other}`,
+    );
+    expect(stdout.split('\n')).toEqual([
+      'the digests part at row 1 of 34: OVMF, by its hash',
+      'contents            OVMF, by its hash',
+      '',
+    ]);
+    expect(code).toBe(2);
+    expect((await measure('diff', A, `${A} --snp-ovmf-hash ${hash}`, '--json')).code).toBe(0);
+    const json = await measure('diff', A, `${A} --snp-ovmf-hash ${other}`, '--json');
+    const { same, measurements } = JSON.parse(json.stdout) as { same: boolean; measurements: string[] };
+    expect([json.code, same]).toEqual([2, false]);
+    expect(measurements[0]).not.toBe(measurements[1]);
+  });
+
+  it.each([
+    ['sev', '', ''],
+    ['seves', '--vcpus 2 --vcpu-type EPYC', '--vcpus 2 --vcpu-type EPYC'],
+  ])('names the first part of a %s launch that differs', async (mode, vcpusA, vcpusB) => {
+    const boot = `--ovmf default --kernel ${inFolder('kernel')} --append`;
+    const { stdout } = await measure('diff', `${mode} ${boot}=a ${vcpusA}`, `${mode} ${boot}=b ${vcpusB}`);
+    expect(stdout).toMatch(/^the digests part at row 2 of [24]: kernel hashes\ncontents {12}kernel hashes\n/);
+  });
+
+  it('does not believe a ledger that was changed by hand', async () => {
+    const file = inFolder('hand.json');
+    const { ledger } = JSON.parse((await measure('snp', ...GIVEN, '--json', '--explain')).stdout);
+    ledger.at(-1).digest = '22'.repeat(48);
+    writeFileSync(file, JSON.stringify({ ledger }));
+    const { code, stdout } = await measure('diff', A, file);
+    expect([code, stdout]).toEqual([2, expect.stringContaining('written by hand')]);
+  });
+
   it('groups neighbouring pages', async () => {
     const { stdout } = await measure('diff', A, `${A} --vmm-type gce`);
     expect(stdout).toContain('page type           SNP_SEC_MEM at 0x000000800000, 9 pages\n');
@@ -280,8 +355,10 @@ describe('softsnp measure diff', () => {
   });
 
   it.each([
-    ['snp --frob 1', /is neither a file nor measure options: --frob/],
-    ['snp stray', /is neither a file nor measure options: stray/],
+    ['snp --frob 1', /"snp --frob 1" is no file, and as measure options: unknown option --frob/],
+    ['snp -guest-features 0x21', /unknown option -guest-features; did you mean --guest-features\?/],
+    ['snp stray', /unexpected argument "stray"/],
+    ["snp 'x", /measure options: a ' is not closed/],
     ['snp', /--ovmf: is missing/],
   ])('refuses %j', async (b, message) => {
     const { code, stderr } = await measure('diff', A, b);
@@ -290,7 +367,7 @@ describe('softsnp measure diff', () => {
   });
 
   it('refuses a file that is no ledger', async () => {
-    for (const text of ['{', '[]', '{"ledger":[{"gpa":1}]}']) {
+    for (const text of ['{', '[]', '{"ledger":[]}', '{"ledger":[{"gpa":1}]}']) {
       const file = inFolder('bad.json');
       writeFileSync(file, text);
       expect((await measure('diff', A, file)).stderr).toMatch(
@@ -379,6 +456,25 @@ describe('softsnp measure --against', () => {
     expect((await measure('snp', ...GIVEN, '--against', inFolder('report'))).stdout).toContain(
       'no launch of',
     );
+  });
+
+  it('reads what attestation tools write: a configfs-tsm folder, JSON, a response of the firmware', async () => {
+    const digest = await digestOf('snp', ...GIVEN);
+    const report = AttestationReportV3.encode({ version: 3, measurement: fromHex(digest) });
+    mkdirSync(inFolder('tsm'));
+    writeFileSync(inFolder('tsm/outblob'), report);
+    writeFileSync(
+      inFolder('tsm.json'),
+      JSON.stringify({ outblob: Buffer.from(report).toString('base64'), auxblob: '' }),
+    );
+    const response = new Uint8Array(0x20 + report.length);
+    response.set([0, 0, 0, 0, 0xa0, 4]);
+    response.set(report, 0x20);
+    writeFileSync(inFolder('response'), response);
+    for (const name of ['tsm', 'tsm.json', 'response']) {
+      const { code, stdout } = await measure('snp', ...GIVEN, '--against', inFolder(name));
+      expect([name, code, stdout]).toEqual([name, 0, `measurement ${digest}\nis the launch as given\n`]);
+    }
   });
 
   it('says what it tried when nothing fits, and prints JSON', async () => {

@@ -1,8 +1,158 @@
 // SPDX-License-Identifier: Apache-2.0
-import { defineCommand } from 'citty';
+import { type ArgsDef, defineCommand, parseArgs } from 'citty';
 import { describe, expect, it } from 'vitest';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
-import { runCli, type Verb } from './run.ts';
+import { resolved } from './help.ts';
+import { softsnpCommand } from './main.ts';
+import { checkedArguments, runCli, type Verb } from './run.ts';
+import { everyVerb } from './testing.ts';
+
+const verbs = (await everyVerb(softsnpCommand, ['softsnp'])).filter(([, { run }]) => run !== undefined);
+
+interface Case {
+  readonly argv: readonly string[];
+  /** What it is read as, or why it is refused. */
+  readonly outcome: string | readonly string[];
+}
+
+/** What becomes of one option, written in every way that people write options. */
+function casesOf(name: string, { type, ...arg }: ArgsDef[string], options: readonly string[]): Case[] {
+  const option = `--${name}`;
+  const alias = 'alias' in arg && arg.alias !== undefined ? [arg.alias].flat() : [];
+  const spelled = (letters: string): string => `${letters.length === 1 ? '-' : '--'}${letters}`;
+  const hint = `; did you mean ${option}?`;
+  const value = type === 'boolean' ? [] : ['x'];
+  const read = type === 'boolean' ? [option, '--'] : [`${option}=x`, '--'];
+  const cases: Case[] = [
+    { argv: [option, ...value], outcome: read },
+    ...alias.map((other) => ({ argv: [spelled(other), ...value], outcome: read })),
+    { argv: [option, ...value, option, ...value], outcome: `option ${option} given twice` },
+    ...alias.map((other) => ({
+      argv: [option, ...value, spelled(other), ...value],
+      outcome: `options ${option} and ${spelled(other)} exclude each other`,
+    })),
+  ];
+  if (!alias.includes(name) && name.length > 1) {
+    cases.push(
+      { argv: [`-${name}`, ...value], outcome: `unknown option -${name}${hint}` },
+      { argv: [`-${name}=x`], outcome: `unknown option -${name}${hint}` },
+    );
+  }
+  const no = `--no-${name}`;
+  if (type === 'boolean') {
+    cases.push(
+      { argv: [`${option}=x`], outcome: `option ${option} takes no value` },
+      { argv: [no], outcome: [no, '--'] },
+      { argv: [option, no], outcome: `options ${option} and ${no} exclude each other` },
+    );
+    return cases;
+  }
+  const needs = `option ${option} needs a value`;
+  cases.push(
+    { argv: [option], outcome: needs },
+    { argv: [option, '--', 'x'], outcome: needs },
+    { argv: [option, '-x'], outcome: `${needs}; one that begins with a dash is given as ${option}=-x` },
+    { argv: [option, '--x'], outcome: `${needs}; one that begins with a dash is given as ${option}=--x` },
+    { argv: [`${option}=`], outcome: [`${option}=`, '--'] },
+    { argv: [`${option}=-x`], outcome: [`${option}=-x`, '--'] },
+    { argv: [`${option}=--x=y`], outcome: [`${option}=--x=y`, '--'] },
+    { argv: [option, '-1'], outcome: [`${option}=-1`, '--'] },
+    { argv: [option, '-0x10'], outcome: [`${option}=-0x10`, '--'] },
+    { argv: [option, '-'], outcome: [`${option}=-`, '--'] },
+    ...(options.includes(`no-${name}`) ? [] : [{ argv: [no, 'x'], outcome: `unknown option ${no}` }]),
+  );
+  return cases;
+}
+
+function outcomeOf(args: ArgsDef, argv: readonly string[], operands: boolean): string | readonly string[] {
+  try {
+    return checkedArguments(args, argv, 'x', { operands });
+  } catch (error) {
+    expect(error).toBeInstanceOf(InputError);
+    return (error as InputError).message.replace(/^x: /, '');
+  }
+}
+
+describe.each(verbs)('%s', (_, verb: Verb) => {
+  it('takes each of its options in every spelling that it has, and no other', async () => {
+    const args: ArgsDef = (await resolved(verb.args)) ?? {};
+    const options = Object.keys(args);
+    for (const [name, arg] of Object.entries(args).filter(([, { type }]) => type !== 'positional')) {
+      for (const { argv, outcome } of casesOf(name, arg, options)) {
+        const wanted = typeof outcome === 'string' ? outcome : outcome.filter((word) => word !== '--');
+        const got = outcomeOf(args, argv, false);
+        expect([argv, typeof got === 'string' ? got : got.filter((word) => word !== '--')]).toEqual([
+          argv,
+          wanted,
+        ]);
+      }
+      expect(outcomeOf(args, [`--${name}x`], false)).toBe(`unknown option --${name}x`);
+    }
+  });
+
+  it('takes as many words as it names, before "--" and behind', async () => {
+    const args: ArgsDef = (await resolved(verb.args)) ?? {};
+    const operands = verb.operands !== undefined;
+    const words = Object.values(args)
+      .filter(({ type }) => type === 'positional')
+      .map((_positional, i) => `word${i}`);
+    if (operands) {
+      expect(outcomeOf(args, ['stray', '--', 'ls'], true)).toMatch(/the command stands behind "--"/);
+      expect(outcomeOf(args, ['--', 'ls', '--policy', '-l'], true)).toEqual(['--', 'ls', '--policy', '-l']);
+      return;
+    }
+    expect(outcomeOf(args, words, false)).toEqual(['--', ...words]);
+    for (const stray of ['stray', '-', '--policy']) {
+      expect(outcomeOf(args, [...words, '--', stray], false)).toBe(
+        `unexpected argument ${JSON.stringify(stray)}`,
+      );
+    }
+    expect(outcomeOf(args, [...words, 'stray'], false)).toBe('unexpected argument "stray"');
+  });
+
+  it('reads what was checked and nothing else', async () => {
+    const args: ArgsDef = (await resolved(verb.args)) ?? {};
+    for (const [name, { type }] of Object.entries(args).filter(([, arg]) => arg.type === 'string')) {
+      const others = Object.entries(args).filter(([, arg]) => arg.type === 'positional');
+      const required = Object.entries(args)
+        .filter(([other, arg]) => other !== name && arg.type === 'string' && arg.required === true)
+        .map(([other]) => `--${other}=needed`);
+      const argv = [...others.map(([word]) => word), `--${name}=-x`, ...required];
+      const parsed = parseArgs(checkedArguments(args, argv, 'x'), args);
+      expect([name, type, parsed[name]]).toEqual([name, 'string', '-x']);
+      for (const [word] of others) {
+        expect(parsed[word]).toBe(word);
+      }
+    }
+  });
+});
+
+describe('options that silently did nothing', () => {
+  it.each([
+    ['verify report r -policy p.json', /unknown option -policy; did you mean --policy\?/],
+    ['verify report r -at 2025-01-01', /unknown option -at; did you mean --at\?/],
+    ['verify report r -- --policy p.json', /unexpected argument "--policy"/],
+    ['verify report r --no-trust x', /unknown option --no-trust/],
+    ['verify report r --crl c --no-crl', /options --crl and --no-crl exclude each other/],
+    ['verify report r --no-crl --crl=c', /options --no-crl and --crl exclude each other/],
+    ['attest -smp 4', /unknown option -smp/],
+    ['measure -guest-features 0x21', /unknown option -guest-features; did you mean --guest-features\?/],
+    ['measure snp -v -v', /option -v given twice/],
+    ['measure snp --v', /unknown option --v; did you mean -v\?/],
+    ['measure -- snp', /unexpected argument "snp"/],
+    ['exec ls', /unexpected argument "ls": the command stands behind "--"/],
+  ])('softsnp %s', async (line, message) => {
+    let stderr = '';
+    const code = await runCli(softsnpCommand, line.split(' '), '0', {
+      stdout: () => undefined,
+      stderr: (text) => {
+        stderr += text;
+      },
+    });
+    expect(stderr).toMatch(message);
+    expect(code).toBe(1);
+  });
+});
 
 /** How a verb that throws this ends: exit code and what is said. */
 async function endOf(error: unknown): Promise<{ code: number; said: string }> {

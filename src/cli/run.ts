@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Runs a citty command strictly: unknown options and stray words are errors, and every error has an exit code. */
-import { type ArgsDef, type CommandDef, renderUsage, runCommand } from 'citty';
+import { type ArgsDef, type CommandDef, runCommand } from 'citty';
 import { ERROR_CODES } from '../lib/error-codes.ts';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
 import { environmentErrorOf } from '../os/errno.ts';
+import { helpContents, helpWidth, renderHelp, resolved } from './help.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: citty types a tree of commands with any.
-export type Verb = CommandDef<any>;
+export type Verb = CommandDef<any> & {
+  /** What its usage line ends with, for arguments behind "--". */
+  readonly operands?: string;
+};
 
 /** Where a verb writes; the process's own streams unless a test gives others. */
 export interface Output {
@@ -30,12 +34,6 @@ interface Resolved {
   readonly command: Verb;
   readonly path: readonly string[];
   readonly rest: readonly string[];
-}
-
-async function resolved<T>(
-  resolvable: T | Promise<T> | (() => T | Promise<T>) | undefined,
-): Promise<T | undefined> {
-  return typeof resolvable === 'function' ? await (resolvable as () => T | Promise<T>)() : await resolvable;
 }
 
 async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolved> {
@@ -66,63 +64,110 @@ async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolve
 
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-/** Help with the whole name of the command: citty itself knows but one word before the last. */
-function usageOf(command: Verb, path: readonly string[]): Promise<string> {
-  const before = ['softsnp', ...path].slice(0, path.length).join(' ');
-  return renderUsage(command, { meta: { name: before } });
+interface Option {
+  readonly name: string;
+  readonly isBoolean: boolean;
+  /** Whether this spelling says no to it. */
+  readonly isNegated: boolean;
 }
 
-/** Refuses what citty would silently ignore. */
-function checkArguments(args: ArgsDef, argv: readonly string[], where: string): void {
-  const options = new Map<string, ArgsDef[string]>();
-  const positionals: string[] = [];
+/** The options of a verb as they are written: with their dashes. */
+function optionsOf(args: ArgsDef): Map<string, Option> {
+  const options = new Map<string, Option>();
   for (const [name, arg] of Object.entries(args)) {
     if (arg.type === 'positional') {
-      positionals.push(name);
       continue;
     }
     const alias = 'alias' in arg && arg.alias !== undefined ? [arg.alias].flat() : [];
     for (const known of [name, kebab(name), ...alias]) {
-      options.set(known, arg);
+      const isBoolean = arg.type === 'boolean';
+      options.set(`${known.length === 1 ? '-' : '--'}${known}`, { name, isBoolean, isNegated: false });
     }
   }
+  for (const [spelling, option] of [...options]) {
+    const no = spelling.replace(/^--/, '--no-');
+    if (option.isBoolean && no !== spelling && !options.has(no)) {
+      options.set(no, { ...option, isNegated: true });
+    }
+  }
+  return options;
+}
+
+/** A word where a value is due. "-" is standard input; what else begins with a dash is an option, but numbers. */
+const isValue = (word: string | undefined): word is string =>
+  word !== undefined && (!word.startsWith('-') || word === '-' || /^-\.?\d/.test(word));
+
+/**
+ * Refuses what citty would silently ignore, and writes the rest so that it can be read in one way only.
+ *
+ * Returns  options as --name or --name=value, then the words, and from "--" on what stands behind it
+ * Errors   OPTION_INVALID
+ */
+export function checkedArguments(
+  args: ArgsDef,
+  argv: readonly string[],
+  where: string,
+  { operands = false }: { readonly operands?: boolean } = {},
+): string[] {
   const refuse = (message: string): never => {
     throw new InputError('OPTION_INVALID', message, { where });
   };
-  const seen = new Set<string>();
-  let words = 0;
-  for (let i = 0; i < argv.length; i++) {
-    const token = argv[i]!;
-    if (token === '--') {
-      return;
-    }
+  const options = optionsOf(args);
+  const positionals = Object.values(args).filter(({ type }) => type === 'positional').length;
+  const separator = argv.indexOf('--');
+  const own = separator < 0 ? argv : argv.slice(0, separator);
+  const behind = separator < 0 ? [] : argv.slice(separator);
+  const given: string[] = [];
+  const seen = new Map<string, string>();
+  const words: string[] = [];
+  for (let i = 0; i < own.length; i++) {
+    const token = own[i]!;
     if (!token.startsWith('-') || token === '-') {
-      words += 1;
-      if (words > positionals.length) {
-        refuse(`unexpected argument ${JSON.stringify(token)}`);
-      }
+      words.push(token);
       continue;
     }
-    const [flag = '', inline] = token.replace(/^--?/, '').split(/=(.*)/s);
-    const arg = options.get(flag) ?? (flag.startsWith('no-') ? options.get(flag.slice(3)) : undefined);
-    if (arg === undefined) {
-      refuse(`unknown option ${token.split('=')[0]}`);
+    const [spelling = '', inline] = token.split(/=(.*)/s);
+    const option = options.get(spelling) ?? refuse(unknownOption(spelling, options));
+    const { name, isBoolean, isNegated } = option;
+    // citty keeps one value for --x and --no-x.
+    const subject = name.replace(/^no-/, '');
+    const earlier = seen.get(subject);
+    if (earlier !== undefined) {
+      refuse(
+        earlier === spelling
+          ? `option ${spelling} given twice`
+          : `options ${earlier} and ${spelling} exclude each other`,
+      );
     }
-    if (seen.has(flag)) {
-      refuse(`option --${flag} given twice`);
-    }
-    seen.add(flag);
-    if (arg!.type === 'boolean') {
+    seen.set(subject, spelling);
+    if (isBoolean) {
       if (inline !== undefined) {
-        refuse(`option --${flag} takes no value`);
+        refuse(`option ${spelling} takes no value`);
       }
-    } else if (inline === undefined) {
-      i += 1;
-      if (argv[i] === undefined || argv[i]!.startsWith('--')) {
-        refuse(`option --${flag} needs a value`);
-      }
+      given.push(isNegated ? `--no-${name}` : `--${name}`);
+      continue;
     }
+    const next = own[i + 1];
+    if (inline === undefined && !isValue(next)) {
+      refuse(
+        `option ${spelling} needs a value${next === undefined ? '' : `; one that begins with a dash is given as ${spelling}=${next}`}`,
+      );
+    }
+    given.push(`--${name}=${inline ?? next}`);
+    i += inline === undefined ? 1 : 0;
   }
+  const all = operands ? words : [...words, ...behind.slice(1)];
+  if (all.length > positionals) {
+    const hint = operands ? ': the command stands behind "--"' : '';
+    refuse(`unexpected argument ${JSON.stringify(all[positionals])}${hint}`);
+  }
+  return [...given, ...(operands ? behind : ['--', ...all])];
+}
+
+function unknownOption(spelling: string, options: ReadonlyMap<string, Option>): string {
+  const bare = spelling.replace(/^-+/, '');
+  const meant = [`--${bare}`, `-${bare}`].find((other) => options.has(other));
+  return `unknown option ${spelling}${meant === undefined ? '' : `; did you mean ${meant}?`}`;
 }
 
 /**
@@ -142,18 +187,21 @@ export async function runCli(
       return EXIT_OK;
     }
     const { command, path, rest } = await resolveVerb(root, argv);
+    const words = ['softsnp', ...path];
     const separator = rest.indexOf('--');
     const own = separator < 0 ? rest : rest.slice(0, separator);
     if (own.includes('--help') || own.includes('-h')) {
-      output.stdout(`${await usageOf(command, path)}\n`);
+      output.stdout(renderHelp(await helpContents(command, words), helpWidth()));
       return EXIT_OK;
     }
     if (command.run === undefined) {
-      output.stderr(`${await usageOf(command, path)}\n`);
+      output.stderr(renderHelp(await helpContents(command, words), helpWidth()));
       return EXIT_USAGE;
     }
-    checkArguments((await resolved(command.args)) ?? {}, rest, ['softsnp', ...path].join(' '));
-    const { result } = await runCommand(command, { rawArgs: [...rest] });
+    const rawArgs = checkedArguments((await resolved(command.args)) ?? {}, rest, words.join(' '), {
+      operands: command.operands !== undefined,
+    });
+    const { result } = await runCommand(command, { rawArgs });
     return typeof result === 'number' ? result : EXIT_OK;
   } catch (error) {
     return reportError(error, output);

@@ -9,11 +9,11 @@ import { type Hash, KERNEL_HASH_ENTRIES, KERNEL_HASHES_SIZE, readKernelHashes } 
 import { type LaunchPart, sevLaunchDigest } from './legacy.ts';
 import type { MeasuredPages } from './plan.ts';
 
-/** One measured page, or for SEV and SEV-ES one measured run of bytes. */
+/** One measured page, for SEV and SEV-ES one measured run of bytes, or the digest that stands for an image. */
 export interface LedgerRow {
   /** Guest physical address, 0x-prefixed; null where the mode measures none. */
   readonly gpa: string | null;
-  /** NORMAL, VMSA, ZERO, UNMEASURED, SECRETS or CPUID; DATA for SEV and SEV-ES. */
+  /** NORMAL, VMSA, ZERO, UNMEASURED, SECRETS or CPUID; DATA for SEV and SEV-ES; DIGEST for an image given by its. */
   readonly type: string;
   readonly what: string;
   /** Hash of the contents; null where only the type and the address count. */
@@ -29,6 +29,10 @@ const TYPE_NAMES = new Map<number, string>(Object.entries(PageType).map(([name, 
 /** The ledger of an SNP launch. The last row's digest is the launch digest. */
 export function snpLedger(sha384: Hash, plan: MeasuredPages, options: DigestOptions = {}): LedgerRow[] {
   const rows: LedgerRow[] = [];
+  if (options.seed !== undefined) {
+    const seed = toHex(options.seed);
+    rows.push({ gpa: null, type: 'DIGEST', what: 'OVMF, by its hash', contents: seed, digest: seed });
+  }
   launchDigest(sha384, plan, {
     ...options,
     onPage: ({ gpa, type, data, what, digest }) => {
@@ -111,6 +115,9 @@ export interface LedgerDifference {
   /** The differing fields, types or hashes: [name, in A, in B]. */
   readonly fields: readonly (readonly [name: string, a: string, b: string])[];
 }
+
+/** The launch digest a ledger ends in; null where it has no rows. */
+export const measurementOf = (rows: readonly LedgerRow[]): string | null => rows.at(-1)?.digest ?? null;
 
 /**
  * What makes two launches measure differently.

@@ -19,8 +19,25 @@ describe('a shell command line', () => {
     expect(splitShell(text)).toEqual(words);
   });
 
-  it('with an open quote is refused', () => {
-    expect(() => splitShell(`a 'b`)).toThrow(/not closed/);
+  it.each([
+    [`a '$(b) $c \`d\` ; # & <'`, ['a', '$(b) $c `d` ; # & <']],
+    ['a "x \\$(b) ;|&"', ['a', 'x $(b) ;|&']],
+    ['a # -b c\n d#e', ['a', 'd#e']],
+    ['a $ 5$ "6$"', ['a', '$', '5$', '6$']],
+  ])('%j has nothing to evaluate in %j', (text, words) => {
+    expect(splitShell(text)).toEqual(words);
+  });
+
+  it.each([
+    [`a 'b`, /--qemu: a ' is not closed/],
+    ['-smp $(nproc)', /"\$\(nproc\)" is for a shell to evaluate/],
+    ['-smp "$N"', /"\$N\\"" is for a shell to evaluate/],
+    ['-smp `nproc`', /for a shell to evaluate/],
+    ["-append $'a b'", /for a shell to evaluate/],
+    ['a && b', /"&" is the shell’s/],
+    ['a >log', /">" is the shell’s/],
+  ])('%j is refused', (text, message) => {
+    expect(() => splitShell(text)).toThrow(message);
   });
 });
 
@@ -37,6 +54,7 @@ describe('a QEMU command line', () => {
       initrd: null,
       append: null,
       kernelHashes: false,
+      unknown: [],
     });
   });
 
@@ -47,6 +65,16 @@ describe('a QEMU command line', () => {
     ['-smp sockets=2,cores=3,threads=2', 12],
     ['-smp maxcpus=16', 16],
     ['-smp 2 -smp 3', 3],
+    ['-smp 2 -smp maxcpus=8', 2],
+    ['-smp sockets=2 -smp cores=4', 8],
+    ['-machine smp.cpus=5', 5],
+    // Options without a value beside it.
+    ...['-mem-prealloc', '-only-migratable', '-preconfig', '-win2k-hack', '--nographic', '-S', '-s'].map(
+      (flag): [string, number] => [`${flag} -smp 2`, 2],
+    ),
+    ['-flag-of-another-qemu -smp 2', 2],
+    ['-option-of-another-qemu value -smp 2', 2],
+    ['-name -smp -smp 2', 2],
   ])('with %s starts %i vCPUs', (smp, vcpus) => {
     expect(parseQemu(`${BASE} ${smp}`).vcpus).toBe(vcpus);
   });
@@ -79,6 +107,10 @@ describe('a QEMU command line', () => {
     ['sev-guest,id=a,policy=0x5', 'seves', 0n],
     ['sev-guest,id=a,policy=1', 'sev', 0n],
     ['sev-guest,id=a', 'sev', 0n],
+    ['qom-type=sev-snp-guest,id=a', 'snp', 1n],
+    ['id=a,qom-type=sev-snp-guest', 'snp', 1n],
+    [`'{"qom-type":"sev-snp-guest","id":"a","cbitpos":51,"debug-swap":true}'`, 'snp', 0x21n],
+    [`'{"qom-type":"sev-guest","id":"a","policy":7}'`, 'seves', 0n],
   ] as const)('with -object %s is %s with features %i', (object, mode, features) => {
     expect(parseQemu(`qemu -cpu EPYC -bios x -object ${object}`)).toMatchObject({
       mode,
@@ -105,6 +137,19 @@ describe('a QEMU command line', () => {
     });
   });
 
+  it('measures the kernel of JSON objects and of -machine, the last one given', () => {
+    const object = `-object '{"qom-type":"sev-snp-guest","id":"sev0","kernel-hashes":true}'`;
+    const line = `qemu -cpu EPYC -bios x -machine q35,kernel=a -preconfig -kernel b -win2k-hack ${object}`;
+    expect(parseQemu(`${line} -initrd -append -append --quiet`)).toMatchObject({
+      ...{ kernel: 'b', kernelHashes: true },
+      ...{ initrd: '-append', append: '--quiet' },
+    });
+  });
+
+  it('names the options that it passed over', () => {
+    expect(parseQemu(`${BASE} -spm 4 --smp=4`)).toMatchObject({ vcpus: 1, unknown: ['-spm', '--smp=4'] });
+  });
+
   it('knows family, model and stepping given to -cpu', () => {
     expect(parseQemu(BASE.replace('EPYC-v4', 'host,family=25,model=0x11,stepping=1,-x')).cpuFms).toEqual({
       family: 25,
@@ -123,7 +168,23 @@ describe('a QEMU command line', () => {
     [`qemu -cpu EPYC ${GUEST} -machine pflash0=f -blockdev {x`, /is not JSON/],
     [`${BASE} -object igvm-cfg,id=i,file=x -machine igvm-cfg=i`, /IGVM/],
     [`${BASE} -smp cpus=many`, /cpus=many is no number/],
+    [`${BASE} -smp 4k`, /cpus=4k is no number/],
+    [`${BASE} -smp 0`, /cpus=0 is no number from 1 on/],
+    [`${BASE} -smp 4,cors=2`, /"cors" is no property of it/],
+    [`${BASE} -smp`, /--qemu: -smp: needs a value/],
+    [`${BASE} -smp -nographic`, /cpus=-nographic is no number/],
+    [`${BASE} -smp $(nproc)`, /for a shell to evaluate/],
+    [`${BASE} -readconfig file`, /-readconfig: the file may hold any option/],
+    [`${BASE} -append x`, /-append: needs -kernel beside it/],
+    [`${BASE} -initrd x`, /-initrd: needs -kernel beside it/],
+    [`${BASE} -kernel k -shim s`, /a shim is not computed here/],
+    [`${BASE} -set machine.x.kernel=y`, /-set: machine\.x\.kernel=y may change/],
+    [`${BASE} -global EPYC-x86_64-cpu.family=25`, /-global: .* changes the CPU signature/],
+    [`qemu -cpu EPYC -bios x -object sev-snp-guest,id=a,kernel-hashes=maybe`, /"maybe" is not on or off/],
+    ['qemu -cpu EPYC -bios x -object sev-guest,id=a,policy=es', /policy: "es" is no number/],
+    ['qemu -cpu EPYC -bios x -object {x', /-object: {x is not JSON/],
     [BASE.replace('EPYC-v4', 'EPYC-v4,model=x'), /-cpu model: "x" is no number/],
+    [BASE.replace('EPYC-v4', 'EPYC-v4,model='), /-cpu model: "" is no number/],
   ])('%s is refused', (line, message) => {
     expect(() => parseQemu(line)).toThrow(message);
     expect(() => parseQemu(line)).toThrow(InputError);

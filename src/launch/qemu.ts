@@ -17,6 +17,8 @@ export interface QemuLaunch {
   readonly append: string | null;
   /** Whether kernel, initrd and append are part of the measurement. */
   readonly kernelHashes: boolean;
+  /** Options that no QEMU known here has: they were passed over. */
+  readonly unknown: readonly string[];
 }
 
 /** Properties of -object sev-snp-guest that set bits of SEV_FEATURES. */
@@ -32,7 +34,7 @@ const SEV_POLICY_ES = 4;
  */
 export function parseQemu(commandLine: string): QemuLaunch {
   const words = splitShell(commandLine);
-  const options = readOptions(words);
+  const { options, unknown } = readOptions(words);
   const guest = guestObject(options);
   const cpu = lastOf(options, 'cpu');
   if (cpu === null) {
@@ -40,11 +42,18 @@ export function parseQemu(commandLine: string): QemuLaunch {
   }
   const [cpuType = '', ...cpuProperties] = splitCommas(cpu);
   const cpuProps = propertiesOf(cpuProperties);
-  const kernel = lastOf(options, 'kernel');
+  const machine = machineProperties(options);
+  const kernel = machine.get('kernel') ?? null;
+  for (const name of ['initrd', 'append']) {
+    if (kernel === null && machine.has(name)) {
+      refuse(`-${name}`, 'needs -kernel beside it, QEMU refuses it alone');
+    }
+  }
+  refuseOverrides(options);
   return {
     mode: guest.mode,
     ovmf: firmware(options),
-    vcpus: vcpuCount(lastOf(options, 'smp')),
+    vcpus: vcpuCount(options),
     cpuType,
     cpuFms: {
       ...numberProperty(cpuProps, 'family'),
@@ -53,10 +62,25 @@ export function parseQemu(commandLine: string): QemuLaunch {
     },
     guestFeatures: guest.features,
     kernel,
-    initrd: lastOf(options, 'initrd'),
-    append: lastOf(options, 'append'),
+    initrd: machine.get('initrd') ?? null,
+    append: machine.get('append') ?? null,
     kernelHashes: kernel !== null && guest.kernelHashes,
+    unknown,
   };
+}
+
+/** -set and -global change from afar what other options say. */
+function refuseOverrides(options: readonly Option[]): void {
+  for (const value of allOf(options, 'set').filter((text) =>
+    /^(drive|machine|object|smp-opts)\./.test(text),
+  )) {
+    refuse('-set', `${value} may change what is measured; write it where it belongs`);
+  }
+  for (const value of allOf(options, 'global')) {
+    if (/cpu[.,].*(family|model|stepping)/.test(value)) {
+      refuse('-global', `${value} changes the CPU signature; give family, model and stepping to -cpu`);
+    }
+  }
 }
 
 interface Option {
@@ -68,27 +92,66 @@ function refuse(where: string, message: string): never {
   throw new InputError('OPTION_INVALID', message, { where: `--qemu: ${where}` });
 }
 
-/** Options that take no value, as far as people give them to confidential guests. */
+/**
+ * Options without a value, of QEMU 2.12 (the first with -object sev-guest) to 10.
+ *
+ * Source   [QEMU] qemu-options.hx, DEF(name, 0, ...)
+ */
 const FLAGS = new Set(
-  'nographic nodefaults no-reboot no-shutdown enable-kvm daemonize snapshot S s no-user-config no-acpi no-hpet full-screen usb'.split(
-    ' ',
-  ),
+  [
+    'S alt-grab async-teardown audio-help ctrl-grab curses daemonize enable-fips enable-kvm enable-sync-profile',
+    'full-screen h help jitdump localtime mem-prealloc no-acpi no-fd-bootchk no-frame no-hpet no-kvm no-quit',
+    'no-reboot no-shutdown no-user-config nodefaults nodefconfig nographic old-param only-migratable perfmap',
+    'portrait preconfig s sdl semihosting show-cursor singlestep snapshot usb version win2k-hack xen-attach',
+    'xen-create xen-domid-restrict',
+  ].flatMap((line) => line.split(' ')),
 );
+/**
+ * Options with a value: the next word, whatever it begins with.
+ *
+ * Source   [QEMU] qemu-options.hx, DEF(name, HAS_ARG, ...)
+ */
+const VALUED = new Set(
+  [
+    'D L M accel acpitable action add-fd append audio audiodev balloon bios blockdev boot bt cdrom chardev chroot',
+    'compat cpu d debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg g gdb global hda',
+    'hdachs hdb hdc hdd icount incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock',
+    'name net netdev nic numa object option-rom overcommit parallel pflash pidfile plugin prom-env qmp qmp-pretty',
+    'qtest qtest-log readconfig realtime rotate rtc run-with runas sandbox sd seed semihosting-config serial set',
+    'shim smbios smp soundhw spice tb-size tpmdev trace usbdevice uuid vga virtfs virtioconsole vnc watchdog',
+    'watchdog-action writeconfig xen-domid',
+  ].flatMap((line) => line.split(' ')),
+);
+/** Options whose effect on the measurement is not to be seen on the command line. */
+const OPAQUE: Readonly<Record<string, string>> = {
+  readconfig: 'the file may hold any option; write them on the command line',
+  shim: 'a shim is not computed here',
+};
 
-function readOptions(words: readonly string[]): Option[] {
+function readOptions(words: readonly string[]): { options: Option[]; unknown: string[] } {
   const options: Option[] = [];
+  const unknown: string[] = [];
   for (let i = 0; i < words.length; i++) {
     const word = words[i]!;
     if (!word.startsWith('-') || word === '-') {
       continue; // The program's name, or the disk image QEMU takes without an option.
     }
     const name = word.replace(/^--?/, '');
-    if (!FLAGS.has(name)) {
+    if (OPAQUE[name] !== undefined) {
+      refuse(`-${name}`, OPAQUE[name]);
+    }
+    if (FLAGS.has(name)) {
+      continue;
+    }
+    if (VALUED.has(name)) {
+      options.push({ name, value: words[i + 1] ?? refuse(`-${name}`, 'needs a value') });
       i += 1;
-      options.push({ name, value: words[i] ?? '' });
+    } else {
+      // Of an option of another QEMU the value is left where it stands, a word like the disk image.
+      unknown.push(word);
     }
   }
-  return options;
+  return { options, unknown };
 }
 
 const allOf = (options: readonly Option[], name: string): string[] =>
@@ -116,6 +179,12 @@ function splitCommas(value: string): string[] {
   return [...parts, part];
 }
 
+/** Comma-separated properties, of which the first may go without its name. */
+function keyval(value: string, implied: string): Properties {
+  const [first = '', ...rest] = splitCommas(value);
+  return propertiesOf([first.includes('=') ? first : `${implied}=${first}`, ...rest]);
+}
+
 function propertiesOf(parts: readonly string[]): Properties {
   return new Map(
     parts.map((part) => {
@@ -125,16 +194,22 @@ function propertiesOf(parts: readonly string[]): Properties {
   );
 }
 
-const isOn = (text: string | undefined): boolean =>
-  text !== undefined && ['on', 'yes', 'true', 'y'].includes(text);
+function isOn(where: string, text: string | undefined): boolean {
+  if (text === undefined || ['off', 'no', 'false', 'n'].includes(text)) {
+    return false;
+  }
+  return (
+    ['on', 'yes', 'true', 'y'].includes(text) || refuse(where, `${JSON.stringify(text)} is not on or off`)
+  );
+}
 
 function numberProperty<N extends string>(props: Properties, name: N): { readonly [K in N]?: number } {
   const text = props.get(name);
   if (text === undefined) {
     return {};
   }
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > 0xfff) {
+  const value = /^(0x[0-9a-f]+|0|[1-9][0-9]*)$/i.test(text) ? Number(text) : Number.NaN;
+  if (!(value <= 0xfff)) {
     refuse(`-cpu ${name}`, `${JSON.stringify(text)} is no number`);
   }
   return { [name]: value } as { readonly [K in N]?: number };
@@ -148,63 +223,87 @@ interface GuestObject {
 
 /** The -object that the machine names as its protection. */
 function guestObject(options: readonly Option[]): GuestObject {
-  const objects = allOf(options, 'object').map((value) => {
-    const [type = '', ...rest] = splitCommas(value);
-    return { type: type.replace(/^qom-type=/, ''), props: propertiesOf(rest) };
-  });
-  const guests = objects.filter(({ type }) => type === 'sev-snp-guest' || type === 'sev-guest');
-  const named =
-    machineProperty(options, 'confidential-guest-support') ?? machineProperty(options, 'memory-encryption');
-  const guest = named === null ? guests[0] : guests.find(({ props }) => props.get('id') === named);
+  const guests = allOf(options, 'object')
+    .map((value) => (value.startsWith('{') ? jsonProperties('-object', value) : keyval(value, 'qom-type')))
+    .filter((props) => ['sev-snp-guest', 'sev-guest'].includes(props.get('qom-type') ?? ''));
+  const machine = machineProperties(options);
+  const named = machine.get('confidential-guest-support') ?? machine.get('memory-encryption');
+  const guest = named === undefined ? guests[0] : guests.find((props) => props.get('id') === named);
   if (guest === undefined) {
     refuse(
       '-object',
-      named === null
+      named === undefined
         ? 'has no sev-snp-guest and no sev-guest: this starts an ordinary guest'
         : `has no sev-snp-guest or sev-guest with the id ${JSON.stringify(named)} that -machine names`,
     );
   }
-  const { type, props } = guest;
-  const kernelHashes = isOn(props.get('kernel-hashes'));
-  if (type === 'sev-guest') {
-    const policy = Number(props.get('policy') ?? '1');
+  const on = (property: string): boolean => isOn(`-object ${property}`, guest.get(property));
+  const kernelHashes = on('kernel-hashes');
+  if (guest.get('qom-type') === 'sev-guest') {
+    const text = guest.get('policy') ?? '1';
+    const policy = /^(0x[0-9a-f]+|[0-9]+)$/i.test(text)
+      ? Number(text)
+      : refuse('-object policy', `${JSON.stringify(text)} is no number`);
     return { mode: (policy & SEV_POLICY_ES) === 0 ? 'sev' : 'seves', features: 0n, kernelHashes };
   }
   let features = 1n;
   for (const [property, bit] of Object.entries(FEATURE_BITS)) {
-    features |= isOn(props.get(property)) ? bit : 0n;
+    features |= on(property) ? bit : 0n;
   }
   return { mode: 'snp', features, kernelHashes };
 }
 
-function machineProperty(options: readonly Option[], name: string): string | null {
-  for (const value of [...allOf(options, 'machine'), ...allOf(options, 'M')].reverse()) {
-    const found = propertiesOf(splitCommas(value)).get(name);
-    if (found !== undefined) {
-      return found;
+/**
+ * Properties of the machine, the later ones winning; -smp, -bios, -kernel and their like are short for some.
+ *
+ * Source   [QEMU] system/vl.c, qemu_apply_legacy_machine_options and machine_parse_property_opt
+ */
+function machineProperties(options: readonly Option[]): Properties {
+  const all = new Map<string, string>();
+  for (const { name, value } of options) {
+    const short = SHORT_FOR_MACHINE[name];
+    if (name === 'machine' || name === 'M') {
+      for (const [property, text] of keyval(value, 'type')) {
+        all.set(property, text);
+      }
+    } else if (name === 'smp') {
+      for (const [property, text] of keyval(value, 'cpus')) {
+        all.set(`smp.${property}`, text);
+      }
+    } else if (short !== undefined) {
+      all.set(short, value);
     }
   }
-  return null;
+  return all;
 }
+
+const SHORT_FOR_MACHINE: Readonly<Record<string, string>> = {
+  bios: 'firmware',
+  kernel: 'kernel',
+  initrd: 'initrd',
+  append: 'append',
+};
 
 /** -bios, or the first flash drive: with a split build that is the code, the variables are not measured. */
 function firmware(options: readonly Option[]): string {
-  if (options.some(({ name }) => name === 'igvm-cfg') || machineProperty(options, 'igvm-cfg') !== null) {
+  const machine = machineProperties(options);
+  if (machine.has('igvm-cfg')) {
     refuse('-machine', 'an IGVM file replaces the firmware; its measurement is not computed here');
   }
-  const bios = lastOf(options, 'bios');
-  if (bios !== null) {
+  const bios = machine.get('firmware');
+  if (bios !== undefined) {
     return bios;
   }
-  const flash = machineProperty(options, 'pflash0');
-  if (flash !== null) {
+  const flash = machine.get('pflash0');
+  if (flash !== undefined) {
     return blockdevFile(options, flash);
   }
   const drives = allOf(options, 'drive')
     .map((value) => propertiesOf(splitCommas(value)))
     .filter((props) => props.get('if') === 'pflash');
+  const unit = (props: Properties): string | undefined => props.get('unit') ?? props.get('index');
   const first =
-    drives.find((props) => props.get('unit') === '0') ?? drives.find((props) => !props.has('unit'));
+    drives.find((props) => unit(props) === '0') ?? drives.find((props) => unit(props) === undefined);
   const file = first?.get('file') ?? lastOf(options, 'pflash');
   if (file === null || file === undefined) {
     refuse('-bios', 'is missing, and no -drive if=pflash or -machine pflash0= takes its place');
@@ -215,7 +314,7 @@ function firmware(options: readonly Option[]): string {
 /** Follows a chain of -blockdev nodes down to the file. */
 function blockdevFile(options: readonly Option[], node: string): string {
   const nodes = allOf(options, 'blockdev').map((value) =>
-    value.startsWith('{') ? jsonProperties(value) : propertiesOf(splitCommas(value)),
+    value.startsWith('{') ? jsonProperties('-blockdev', value) : propertiesOf(splitCommas(value)),
   );
   let wanted = node;
   for (let depth = 0; depth <= nodes.length; depth++) {
@@ -233,8 +332,8 @@ function blockdevFile(options: readonly Option[], node: string): string {
   return refuse('-blockdev', `no file stands behind the node ${JSON.stringify(node)}`);
 }
 
-/** libvirt writes -blockdev as JSON. */
-function jsonProperties(value: string): Properties {
+/** libvirt writes -blockdev and -object as JSON. */
+function jsonProperties(where: string, value: string): Properties {
   let parsed: unknown;
   try {
     parsed = JSON.parse(value);
@@ -242,7 +341,7 @@ function jsonProperties(value: string): Properties {
     parsed = null;
   }
   if (typeof parsed !== 'object' || parsed === null) {
-    refuse('-blockdev', `${value.slice(0, 60)} is not JSON`);
+    refuse(where, `${value.slice(0, 60)} is not JSON`);
   }
   const flat: [string, string][] = [];
   for (const [name, entry] of Object.entries(parsed)) {
@@ -257,36 +356,54 @@ function jsonProperties(value: string): Properties {
   return new Map(flat);
 }
 
+const TOPOLOGY = ['drawers', 'books', 'sockets', 'dies', 'clusters', 'modules', 'cores', 'threads'];
+
 /** vCPUs present at launch; maxcpus are not measured. */
-function vcpuCount(smp: string | null): number {
-  if (smp === null) {
-    return 1;
+function vcpuCount(options: readonly Option[]): number {
+  const given = machineProperties(options);
+  for (const name of given.keys()) {
+    if (name.startsWith('smp.') && !['cpus', 'maxcpus', ...TOPOLOGY].includes(name.slice(4))) {
+      refuse('-smp', `${JSON.stringify(name.slice(4))} is no property of it`);
+    }
   }
-  const [first = '', ...rest] = splitCommas(smp);
-  const props = propertiesOf(/^[0-9]+$/.test(first) ? [`cpus=${first}`, ...rest] : [first, ...rest]);
   const number = (name: string): number | null => {
-    const text = props.get(name);
+    const text = given.get(`smp.${name}`);
     if (text === undefined) {
       return null;
     }
-    return /^[0-9]+$/.test(text) ? Number(text) : refuse('-smp', `${name}=${text} is no number`);
+    return /^[1-9][0-9]*$/.test(text)
+      ? Number(text)
+      : refuse('-smp', `${name}=${text} is no number from 1 on`);
   };
-  const topology = ['drawers', 'books', 'sockets', 'dies', 'clusters', 'modules', 'cores', 'threads'];
-  const product = topology.reduce((sum, name) => sum * (number(name) ?? 1), 1);
+  const product = TOPOLOGY.reduce((sum, name) => sum * (number(name) ?? 1), 1);
   return number('cpus') ?? number('maxcpus') ?? product;
 }
+
+/** What a shell replaces before QEMU sees it. */
+const EXPANDED = /^(\$[A-Za-z_0-9({@*#?$!-]|`)/;
+/** What ends a word and begins something else. */
+const OPERATORS = ';|&<>()';
 
 /**
  * Splits a command line as a POSIX shell does, without expanding anything.
  *
- * Errors   OPTION_INVALID for a quote that is not closed
+ * Errors   OPTION_INVALID for a quote that is not closed, and for what only a shell can evaluate
  */
-export function splitShell(text: string): string[] {
+export function splitShell(text: string, where = '--qemu'): string[] {
+  const fail = (message: string): never => {
+    throw new InputError('OPTION_INVALID', message, { where });
+  };
   const words: string[] = [];
   let word: string | null = null;
   let quote: '"' | "'" | null = null;
   for (let i = 0; i < text.length; i++) {
     const char = text[i]!;
+    const two = text.slice(i, i + 2);
+    if (quote !== "'" && (EXPANDED.test(two) || (quote === null && (two === "$'" || two === '$"')))) {
+      fail(
+        `${JSON.stringify(text.slice(i, i + 20))} is for a shell to evaluate: write what it stands for, or quote it with '`,
+      );
+    }
     if (quote === "'") {
       if (char === "'") {
         quote = null;
@@ -315,12 +432,17 @@ export function splitShell(text: string): string[] {
         words.push(word);
       }
       word = null;
+    } else if (OPERATORS.includes(char)) {
+      fail(`${JSON.stringify(char)} is the shell’s: give one command alone, or quote it with '`);
+    } else if (char === '#' && word === null) {
+      const end = text.indexOf('\n', i);
+      i = end < 0 ? text.length : end;
     } else {
       word = (word ?? '') + char;
     }
   }
   if (quote !== null) {
-    refuse('quotes', `a ${quote} is not closed`);
+    fail(`a ${quote} is not closed`);
   }
   return word === null ? words : [...words, word];
 }

@@ -38,12 +38,13 @@ export type VcpuType = keyof typeof VCPU_TYPES;
  * Errors   VCPU_TYPE_UNKNOWN
  * Differs  sev-snp-measure minds the case and does not list EPYC-Turin-v1 and -v2
  */
-export function cpuSigOf(name: string): number {
+export function cpuSigOf(name: string, where = 'CPU type'): number {
   const found = Object.entries(VCPU_TYPES).find(([type]) => type.toLowerCase() === name.toLowerCase());
   if (found === undefined) {
     throw new InputError(
       'VCPU_TYPE_UNKNOWN',
       `${JSON.stringify(name)} is none of ${Object.keys(VCPU_TYPES).join(', ')}`,
+      { where },
     );
   }
   return found[1];

@@ -89,7 +89,11 @@ export const ERROR_CODES = {
     exit: 1,
   },
   OVMF_SVSM_INFO_MISSING: { kind: 'input', action: 'Give a flat Coconut-SVSM image as --svsm.', exit: 1 },
-  VCPU_TYPE_UNKNOWN: { kind: 'input', action: 'Use one of the names softsnp attest --help lists.', exit: 1 },
+  VCPU_TYPE_UNKNOWN: {
+    kind: 'input',
+    action: 'Use one of the names listed; for another CPU, softsnp measure takes --vcpu-sig.',
+    exit: 1,
+  },
   CERT_TABLE_INVALID: {
     kind: 'input',
     action: 'Write the certificate table again; see docs/reference/layouts.md for its form.',
@@ -166,7 +170,7 @@ export const ERROR_CODES = {
   FUSE_UNAVAILABLE: {
     kind: 'environment',
     action:
-      'Load the fuse module and make /dev/fuse accessible: modprobe fuse; chmod 0666 /dev/fuse; for a container, --device /dev/fuse.',
+      'Make /dev/fuse accessible. EACCES: chmod 0666 /dev/fuse, or join the group that has it. ENOENT, EPERM: modprobe fuse; for a container, --device /dev/fuse.',
     exit: 3,
   },
   FUSE_REPLY_REFUSED: {

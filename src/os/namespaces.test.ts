@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, describe, expect, it } from 'vitest';
 import { BugError } from '../lib/errors.ts';
-import { arrivedInNamespaces, enterNamespaces, mountNamespace, namespaceObstacles } from './namespaces.ts';
+import {
+  arrivedInNamespaces,
+  enterNamespaces,
+  fuseObstacle,
+  mountNamespace,
+  namespaceObstacles,
+} from './namespaces.ts';
 
 const MARK = 'SOFTSNP_OUTER_MOUNT_NAMESPACE';
 const path = process.env['PATH'];
@@ -15,12 +21,17 @@ afterEach(() => {
 describe('namespaces', () => {
   it('are said to be out of reach where unshare cannot be run', () => {
     process.env['PATH'] = '/nonexistent';
-    const said = namespaceObstacles({ network: true });
+    const said = namespaceObstacles({ network: true, fuse: false });
     expect(said).toContain('unshare of util-linux cannot be run (ENOENT)');
-    expect(() => enterNamespaces({ network: false })).toThrow(
+    expect(() => enterNamespaces({ network: false, fuse: false })).toThrow(
       expect.objectContaining({ code: 'NAMESPACE_UNAVAILABLE' }),
     );
     expect(process.env[MARK]).toBeUndefined();
+  });
+
+  it('are not to blame for a device that is missing', () => {
+    expect(fuseObstacle('/dev/null')).toBeNull();
+    expect(fuseObstacle('/nonexistent/fuse')).toBe('/nonexistent/fuse cannot be opened: ENOENT');
   });
 
   it('count as entered only with a mark, and only once', () => {

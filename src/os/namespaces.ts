@@ -24,10 +24,12 @@ import { execvp, ioctl, socket } from './libc.ts';
 export interface NamespaceOptions {
   /** A network of its own, with nothing in it but a loopback interface. */
   readonly network: boolean;
+  /** Whether devices are served inside; those of a running host are only put in their places. */
+  readonly fuse: boolean;
 }
 
-const FUSE = '/dev/fuse';
 const UNSHARE = 'unshare';
+const FUSE = '/dev/fuse';
 /** Carries the outer mount namespace to the process inside, which must never mistake the outer one for its own. */
 const MARK = 'SOFTSNP_OUTER_MOUNT_NAMESPACE';
 const CAP_SYS_ADMIN = 21n;
@@ -65,13 +67,13 @@ function fileText(path: string): string | null {
   }
 }
 
-/** The errno with which /dev/fuse, which devices in the namespaces are served through, is out of reach; or null. */
-function fuseObstacle(): string | null {
+/** Why this user cannot serve devices, namespaces or not; null when nothing stands in the way. */
+export function fuseObstacle(device = FUSE): string | null {
   try {
-    accessSync(FUSE, constants.R_OK | constants.W_OK);
+    accessSync(device, constants.R_OK | constants.W_OK);
     return null;
   } catch (error) {
-    return errnoCode(error);
+    return `${device} cannot be opened: ${errnoCode(error)}`;
   }
 }
 
@@ -110,18 +112,18 @@ export function namespaceObstacles(options: NamespaceOptions): string[] {
  * Whatever this process has opened or started is gone, so call it first of all.
  *
  * Returns  never
- * Errors   NAMESPACE_UNAVAILABLE, naming each obstacle; FUSE_UNAVAILABLE when that is the only one;
- *          FFI_UNAVAILABLE
+ * Errors   FUSE_UNAVAILABLE when nothing but /dev/fuse is in the way; NAMESPACE_UNAVAILABLE, naming each
+ *          obstacle; FFI_UNAVAILABLE
  */
 export function enterNamespaces(options: NamespaceOptions): never {
-  const obstacles = namespaceObstacles(options);
-  const fuse = fuseObstacle();
+  const device = options.fuse ? fuseObstacle() : null;
+  const obstacles = [...(device === null ? [] : [device]), ...namespaceObstacles(options)];
   if (obstacles.length > 0) {
-    const all = fuse === null ? obstacles : [`${FUSE} cannot be opened (${fuse})`, ...obstacles];
-    throw new EnvironmentError('NAMESPACE_UNAVAILABLE', all.join('; '));
-  }
-  if (fuse !== null) {
-    throw new EnvironmentError('FUSE_UNAVAILABLE', `cannot be opened: ${fuse}`, { where: FUSE });
+    const isDeviceAlone = device !== null && obstacles.length === 1;
+    throw new EnvironmentError(
+      isDeviceAlone ? 'FUSE_UNAVAILABLE' : 'NAMESPACE_UNAVAILABLE',
+      obstacles.join('; '),
+    );
   }
   process.env[MARK] = mountNamespace();
   // An IPC channel to a parent would be closed by now, and Node inside would look for it.

@@ -11,7 +11,7 @@ import { isProduct, PROCESSORS } from './processors.ts';
 const [product = '', ...command] = process.argv.slice(2);
 try {
   if (!arrivedInNamespaces()) {
-    enterNamespaces({ network: false });
+    enterNamespaces({ network: false, fuse: false });
   }
   const processor = PROCESSORS[isProduct(product) ? product : 'Milan'];
   const end = await runCommand(command, {

@@ -81,7 +81,7 @@ static void ask_certs(const char *what, int fd, void *at, uint32_t length) {
 static sigjmp_buf after_fault;
 static void on_fault(int signal) { siglongjmp(after_fault, signal); }
 
-// The system call of a 32-bit program, where the kernel has it.
+// The system call of a 32-bit program; a kernel need not have it.
 static void compat(int fd) {
 #ifdef __x86_64__
   unsigned char *low = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
@@ -96,7 +96,7 @@ static void compat(int fd) {
     }
   }
 #endif
-  printf("a 32-bit caller: ENOTTY\n");
+  printf("a 32-bit caller: skipped, no such system calls here\n");
 }
 
 static void *in_thread(void *path) {
@@ -165,7 +165,7 @@ static int sev_guest(const char *path) {
   ask_certs("certs_address unmapped", fd, (void *)PAGE, 0x4000);
   ask_certs("certs_address read-only", fd, area + PAGE, 0x1000);
   ask_certs("certificates", fd, certs, 0x4000);
-  printf("they are there: %d\n", certs[0] == 0x77);
+  printf("they are there: %d\n", certs[0] != 0);
   memset(certs, 0xee, sizeof certs);
   ask_certs("a buffer of one page", fd, certs, 0x1000);
   ask_certs("a buffer of two pages", fd, certs, 0x2000);

@@ -12,7 +12,7 @@ const network = process.argv[2] === '--net';
 const command = process.argv.slice(network ? 3 : 2);
 try {
   if (!arrivedInNamespaces()) {
-    enterNamespaces({ network });
+    enterNamespaces({ network, fuse: true });
   }
   if (network) {
     raiseLoopback();

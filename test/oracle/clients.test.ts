@@ -135,7 +135,8 @@ describe.each(identities)('real clients as $who', (identity) => {
       const i = STEPS.findIndex((step) => step.client === 'snphost' && step.subcommand === subcommand);
       return file(`${i}.out`).toString();
     };
-    const { chipId } = decodeHostState(file('state/state.json'), 'state.json');
+    const crypto = nodeCrypto({ deterministic: false });
+    const { chipId } = decodeHostState(crypto, file('state/state.json'), 'state.json');
     expect(said('show identifier').trim().toLowerCase()).toBe(toHex(chipId));
     expect(said('show vcek-url').trim().toLowerCase()).toContain(`/vcek/v1/milan/${toHex(chipId)}?blspl=04&`);
     expect(said('show version')).toBe('1.55\n');
@@ -233,9 +234,10 @@ describe.skipIf(missing.length > 0 || identities[0]!.obstacle !== null)('a host 
   });
 
   it('signs with the VLEK that snphost loads', async () => {
+    const crypto = nodeCrypto({ deterministic: false });
     const keys = new KeyService({
-      ...{ crypto: nodeCrypto({ deterministic: false }), random: systemRandom, clock: systemClock },
-      state: decodeHostState(readFileSync(join(state, 'state.json')), 'state.json'),
+      ...{ crypto, random: systemRandom, clock: systemClock },
+      state: decodeHostState(crypto, readFileSync(join(state, 'state.json')), 'state.json'),
     });
     const { tcb } = await status();
     writeFileSync(join(folder, 'stick.bin'), keys.wrappedHashstick(parseTcbText(tcb.reported, 'Milan')));

@@ -18,7 +18,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ffiAvailable } from '../../src/os/libc.ts';
 
-const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 /** The launcher, which builds what changed; a built one for those who change the source meanwhile. */
 export const bin = process.env['SOFTSNP_BIN'] ?? join(root, 'bin', 'softsnp.js');
