@@ -97,6 +97,7 @@ export class HostService {
       '/dev/sev': guardedSevFile(
         () => this.#sevFile,
         (command, work) => this.change(command, work),
+        (work) => this.#keep(work),
       ),
     };
     this.#kvm = kvmOf(options.host);
@@ -375,6 +376,18 @@ export class HostService {
       command,
       reported_tcb: formatTcb(this.reportedTcb, this.host.chip.product),
       key: this.signingKey,
+    });
+  }
+
+  /** Does something that no report and no certificate of a guest shows; saves the state if it changed. */
+  #keep<T>(work: () => Eventually<T>): Promise<T> {
+    return this.#turns.take(async () => {
+      const before = this.#platform();
+      const answer = await work();
+      if (this.#platform() !== before) {
+        this.#options.save(this.host.state);
+      }
+      return answer;
     });
   }
 
