@@ -5,7 +5,6 @@
  * [VIRTEE-SEV] tests/rome show which signature stands where.
  */
 import { bytes, type DecodedOf, layout, u8, u32le } from '../lib/struct.ts';
-import { SevPublicKey } from './id-block.ts';
 
 /** VERSION of every certificate. */
 export const SEV_CERT_VERSION = 1;
@@ -46,18 +45,23 @@ export const SevCertSignature = layout(
 );
 export type SevCertSignature = DecodedOf<typeof SevCertSignature>;
 
-/** A certificate of a platform: its first 1044 bytes are signed. */
+/**
+ * A certificate of a platform: its first 1044 bytes are signed. [VIRTEE-SEV] leaves behind the key of an OCA
+ * whatever was in memory there, so no firmware judges it.
+ */
 export const SevCertificate = layout(
   'SevCertificate',
   0x824,
-  { spec: 'VIRTEE-SEV', at: 'certs/sev/sev/cert/v1' },
+  { spec: 'VIRTEE-SEV', at: 'certs/sev/sev/cert/v1', gaps: 'ignore' },
   {
     version: [0x000, u32le, '1'],
     api_major: [0x004, u8, 'of the firmware that made it'],
     api_minor: [0x005, u8],
     pubkey_usage: [0x008, u32le, 'SevCertUsage'],
     pubkey_algo: [0x00c, u32le, 'SevCertAlgo'],
-    pubkey: [0x010, SevPublicKey.codec],
+    curve: [0x010, u32le, 'SevCurve; 0x404 bytes from here on are the key, as in SevPublicKey'],
+    qx: [0x014, bytes(72), 'little-endian, zero-extended'],
+    qy: [0x05c, bytes(72), 'little-endian, zero-extended'],
     sig1: [0x414, SevCertSignature.codec],
     sig2: [0x61c, SevCertSignature.codec],
   },

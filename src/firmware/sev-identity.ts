@@ -159,11 +159,11 @@ const isOwner = (oca: SevCertificate): boolean =>
   oca.version === SEV_CERT_VERSION &&
   oca.pubkey_usage === SevCertUsage.OCA &&
   OWNER_HASHES.has(oca.pubkey_algo) &&
-  p384Point(oca.pubkey) !== null;
+  p384Point(oca) !== null;
 
 /** The certificate signing request, whoever made it, with one place still free for the CEK. */
 function isRequested(platform: Platform, { pekNonce }: SevIdentity, pek: SevCertificate): boolean {
-  const point = p384Point(pek.pubkey);
+  const point = p384Point(pek);
   return (
     pek.version === SEV_CERT_VERSION &&
     pek.pubkey_usage === SevCertUsage.PEK &&
@@ -178,7 +178,7 @@ function isSignedBy({ crypto }: Platform, bytes: Uint8Array, owner: SevCertifica
   const found = findSevSignature(SevCertificate.decode(bytes), owner.pubkey_usage, owner.pubkey_algo);
   const decoded = found === null ? null : SevSignature.tryDecode(found.signature);
   const signature = decoded === null ? null : p384Signature(decoded);
-  const point = p384Point(owner.pubkey);
+  const point = p384Point(owner);
   return (
     signature !== null &&
     point !== null &&
@@ -200,7 +200,7 @@ export function isIdentityOf(platform: Platform, identity: SevIdentity): boolean
   ] as const;
   return uses.every(([bytes, use, nonce]) => {
     const decoded = SevCertificate.tryDecode(bytes);
-    const point = decoded === null ? null : p384Point(decoded.pubkey);
+    const point = decoded === null ? null : p384Point(decoded);
     return (
       decoded?.version === SEV_CERT_VERSION &&
       decoded.pubkey_usage === SevCertUsage[use] &&

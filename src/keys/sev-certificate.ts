@@ -61,7 +61,7 @@ export function unsignedSevCertificate({ usage, algo, publicPoint, api }: SevSub
     api_minor: api.minor,
     pubkey_usage: usage,
     pubkey_algo: algo,
-    pubkey: sevPublicKey(publicPoint),
+    ...sevPublicKey(publicPoint),
     sig1: SEV_CERT_FREE,
     sig2: SEV_CERT_FREE,
   });

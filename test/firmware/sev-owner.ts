@@ -20,6 +20,7 @@ const ALGO = { sha256: SevCertAlgo.ECDSA_SHA256, sha384: SevCertAlgo.ECDSA_SHA38
 
 /** An owner's key, its certificate and its signature. */
 export class Owner {
+  readonly unsigned: Uint8Array;
   readonly certificate: Uint8Array;
   readonly #key;
   readonly #hash: EcdsaHash;
@@ -28,9 +29,9 @@ export class Owner {
     this.#key = crypto.p384Key(fromHex(seed.toString(16).padStart(96, '0')));
     this.#hash = hash;
     const { publicPoint } = this.#key;
-    this.certificate = this.sign(
-      unsignedSevCertificate({ usage: SevCertUsage.OCA, algo: ALGO[hash], publicPoint, api: NONE }),
-    );
+    const subject = { usage: SevCertUsage.OCA, algo: ALGO[hash], publicPoint, api: NONE };
+    this.unsigned = unsignedSevCertificate(subject);
+    this.certificate = this.sign(this.unsigned);
   }
 
   sign(certificate: Uint8Array, usage: number = SevCertUsage.OCA): Uint8Array {
@@ -74,9 +75,9 @@ const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('ba
 /** Whether one of the signatures is by the key of the other certificate. */
 export function isSignedBy(certificate: Uint8Array, signer: Uint8Array): boolean {
   const { sig1, sig2 } = contents(certificate);
-  const { pubkey, pubkey_usage } = contents(signer);
-  const x = base64url(bigEndian(pubkey.qx));
-  const y = base64url(bigEndian(pubkey.qy));
+  const { qx, qy, pubkey_usage } = contents(signer);
+  const x = base64url(bigEndian(qx));
+  const y = base64url(bigEndian(qy));
   const key = createPublicKey({ key: { kty: 'EC', crv: 'P-384', x, y }, format: 'jwk' });
   return [sig1, sig2].some(({ usage, algo, signature }) => {
     const digest = algo === SevCertAlgo.ECDSA_SHA256 ? 'sha256' : 'sha384';

@@ -316,7 +316,7 @@ describe('certificates of legacy SEV', () => {
           'application/octet-stream',
           2084,
         ]);
-        const { qx } = SevCertificate.get(body, 'pubkey');
+        const qx = SevCertificate.get(body, 'qx');
         expect(toHex(reversed(qx.subarray(0, 48)))).toBe(toHex(publicPoint.subarray(1, 49)));
       }
       expect(answers[0]!.body.equals(answers[1]!.body)).toBe(false);
