@@ -24,6 +24,7 @@ export * from './product.ts';
 export * from './psc.ts';
 export * from './rmp-entry.ts';
 export * from './secrets-page.ts';
+export * from './sev-certificate.ts';
 export * from './sev-status.ts';
 export * from './snp-commands.ts';
 export * from './sources.ts';

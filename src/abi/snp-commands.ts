@@ -551,6 +551,34 @@ export const SevDataPekCsr = layout(
 );
 export type SevDataPekCsr = DecodedOf<typeof SevDataPekCsr>;
 
+/** Legacy PEK_CERT_IMPORT. */
+export const SevDataPekCertImport = layout(
+  'SevDataPekCertImport',
+  28,
+  { spec: 'LINUX', at: 'struct sev_data_pek_cert_import' },
+  {
+    pek_cert_address: [0x00, u64le],
+    pek_cert_len: [0x08, u32le],
+    oca_cert_address: [0x10, u64le],
+    oca_cert_len: [0x18, u32le],
+  },
+);
+export type SevDataPekCertImport = DecodedOf<typeof SevDataPekCertImport>;
+
+/** Legacy PDH_CERT_EXPORT. */
+export const SevDataPdhCertExport = layout(
+  'SevDataPdhCertExport',
+  28,
+  { spec: 'LINUX', at: 'struct sev_data_pdh_cert_export' },
+  {
+    pdh_cert_address: [0x00, u64le],
+    pdh_cert_len: [0x08, u32le, 'in: room, out: needed'],
+    cert_chain_address: [0x10, u64le],
+    cert_chain_len: [0x18, u32le, 'in: room, out: needed'],
+  },
+);
+export type SevDataPdhCertExport = DecodedOf<typeof SevDataPdhCertExport>;
+
 /** Legacy DOWNLOAD_FIRMWARE; only while the platform is UNINIT. */
 export const SevDataDownloadFirmware = layout(
   'SevDataDownloadFirmware',

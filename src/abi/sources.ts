@@ -96,6 +96,20 @@ export const SOURCES = {
     date: '2023-10-16',
     url: 'https://lore.kernel.org/kvm/20231016132819.1002933-1-michael.roth@amd.com/',
   },
+  'VIRTEE-SEV': {
+    title: 'virtee/sev: library for the SEV devices and certificates',
+    number: null,
+    revision: '6.1.0',
+    date: '2025',
+    url: 'https://github.com/virtee/sev',
+  },
+  'SEV-TOOL': {
+    title: 'AMDESE/sev-tool: AMD’s tool for owners of SEV platforms and guests',
+    number: null,
+    revision: '20',
+    date: '2021-09-17',
+    url: 'https://github.com/AMDESE/sev-tool',
+  },
   SOFTSNP: {
     title: 'softsnp’s own formats, where the hardware’s are not published',
     number: null,

@@ -14,12 +14,21 @@ import type { DecodedFields, FieldTable, Layout } from '../lib/struct.ts';
 import type { ChipConfig, FirmwareVersion } from './chip.ts';
 import type { GuestContext } from './guest-context.ts';
 import { checkFirmwarePage, isAligned, setFirmwarePage } from './page-state.ts';
+import { newIdentity, type SevIdentity } from './sev-identity.ts';
 import { GUEST_TRANSITIONS, type GuestCmdName, type GuestStateAfter, type PlatformState } from './states.ts';
 
 const HOST = 0 as Asid;
 
 /** Sticks of older TCBs are quick to reach but a public key is not: keep those in use, of each kind. */
 const SIGNERS_KEPT = 16;
+
+/** A buffer of the caller's for something whose length the caller may not know. */
+export interface SizedOutput {
+  readonly address: bigint;
+  /** Bytes the caller has there. */
+  readonly room: number;
+  readonly bytes: Uint8Array;
+}
 
 /** An endorsement key made ready: `root` is the private scalar, which derived keys come from. */
 export interface Signer {
@@ -82,6 +91,8 @@ export class Platform {
   /** An image was installed that does not run: nothing but another download works. */
   restoreRequired = false;
   vlek: LoadedVlek | null = null;
+
+  #sevIdentity: SevIdentity | null = null;
 
   /** The guest message at hand: the request as it was copied in, then the response before it is written out. */
   readonly message = new Uint8Array(PAGE_SIZE);
@@ -160,6 +171,28 @@ export class Platform {
   /** Changes whenever something a report shows about the platform may have changed. */
   get epoch(): number {
     return this.#epoch;
+  }
+
+  /**
+   * Who the platform is to legacy SEV. INIT makes it on hardware; here the first command that shows it does,
+   * which nobody can tell from outside, and a host that never asks needs no keys.
+   */
+  get sevIdentity(): SevIdentity {
+    this.#sevIdentity ??= newIdentity(this);
+    return this.#sevIdentity;
+  }
+
+  set sevIdentity(identity: SevIdentity) {
+    this.#sevIdentity = identity;
+  }
+
+  /** What the state folder keeps of it; null when nobody has asked yet. */
+  get keptSevIdentity(): SevIdentity | null {
+    return this.#sevIdentity;
+  }
+
+  forgetSevIdentity(): void {
+    this.#sevIdentity = null;
   }
 
   /** To be called after every change to a setting that reports show. */
@@ -291,6 +324,27 @@ export class Platform {
     }
   }
 
+  /**
+   * Answers a command whose outputs the caller may have measured wrongly: the command buffer, which says the
+   * lengths, always, the outputs when every one of them fits.
+   *
+   * Returns  SEV_RET_INVALID_LEN when one does not; otherwise as checkOutput, with nothing written
+   */
+  answerSized(bufferAt: bigint, answer: Uint8Array, outputs: readonly SizedOutput[]): SevStatus {
+    const fits = outputs.every(({ address, room, bytes }) => address !== 0n && room >= bytes.length);
+    const pages = [{ address: bufferAt, bytes: answer }, ...(fits ? outputs : [])].flatMap(pagesOf);
+    for (const { at, bytes } of pages) {
+      const refused = this.checkOutput(at, bytes.length);
+      if (refused !== SevRet.SEV_RET_SUCCESS) {
+        return refused;
+      }
+    }
+    for (const { at, bytes } of pages) {
+      this.deliver(at, bytes);
+    }
+    return fits ? SevRet.SEV_RET_SUCCESS : SevRet.SEV_RET_INVALID_LEN;
+  }
+
   /** The guest of a context page, if its state lets it take the command. */
   guestFor(gctxPaddr: bigint, command: GuestCmdName): GuestContext | SevStatus {
     if (!this.isPage(gctxPaddr)) {
@@ -368,4 +422,19 @@ export class Platform {
   #cachesFlushed(): boolean {
     return this.hw.cacheFlushes > this.#flushesAtLastUse;
   }
+}
+
+/** An output cut where pages end. */
+function pagesOf({
+  address,
+  bytes,
+}: Pick<SizedOutput, 'address' | 'bytes'>): { at: bigint; bytes: Uint8Array }[] {
+  const pages = [];
+  for (let from = 0; from < bytes.length; ) {
+    const at = address + BigInt(from);
+    const to = Math.min(bytes.length, from + PAGE_SIZE - Number(at & 0xfffn));
+    pages.push({ at, bytes: bytes.subarray(from, to) });
+    from = to;
+  }
+  return pages;
 }

@@ -175,8 +175,6 @@ export const LEGACY_TRANSITIONS: Transitions<LegacyCmdName, PlatformState> = {
 export const STATUSES_NEVER_RETURNED: Readonly<Record<string, string>> = {
   SEV_RET_INVALID_CONFIG:
     'SYSCFG, RMP MSRs, VM_HSAVE_PA and the IOMMU are not modelled; they are always right.',
-  SEV_RET_ALREADY_OWNED: 'Legacy platform ownership is not modelled.',
-  SEV_RET_INVALID_CERTIFICATE: 'Legacy certificates are not modelled.',
   SEV_RET_HWSEV_RET_UNSAFE: 'The modelled hardware does not fail.',
   SEV_RET_RESOURCE_LIMIT: 'Guest contexts are limited by memory alone.',
   SEV_RET_SECURE_DATA_INVALID: 'Persistent data is checked when the state is loaded, before any command.',

@@ -5,6 +5,7 @@ import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { formatTcb, parseTcbText, type TcbParts, tcbAtMost } from '../abi/tcb-version.ts';
 import {
   CHIP_ID_SIZE,
+  chipEndorsementKey,
   chipIdOf,
   chipWrappingKey,
   descend,
@@ -122,6 +123,11 @@ export class Fleet {
     return chip?.product === product ? chip : null;
   }
 
+  /** The same whatever the product line; an id of eight bytes may also be one of 64 that ends in zeros. */
+  anyChip(hwid: string): FleetChip | null {
+    return this.#chips.get(hwid) ?? this.#chips.get(hwid.padEnd(2 * CHIP_ID_SIZE, '0')) ?? null;
+  }
+
   provider(csp: string): FleetProvider | null {
     return this.#providers.get(csp) ?? null;
   }
@@ -136,6 +142,11 @@ export class Fleet {
     return highestTcb !== null && !tcbAtMost(tcb, highestTcb, product)
       ? null
       : this.#point('VCEK', toHex(chip.chipId), chip.secret, product, tcb);
+  }
+
+  /** Uncompressed public point of the chip's CEK. */
+  cekPoint({ secret, product }: FleetChip): Uint8Array {
+    return chipEndorsementKey(this.#crypto, secret, product).publicPoint;
   }
 
   vlekPoint(provider: FleetProvider, product: ProductLine, tcb: TcbParts): Uint8Array {

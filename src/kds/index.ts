@@ -54,6 +54,7 @@ export {
   startKdsServer,
 } from './server.ts';
 export { type KdsAnswer, type KdsRequest, KdsService, type KdsServiceOptions } from './service.ts';
+export { issueCek, issueSevCa } from './sev-certificates.ts';
 export {
   isKeyPair,
   issueClientCertificate,

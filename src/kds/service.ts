@@ -5,6 +5,7 @@
  */
 import * as v from 'valibot';
 import type { ProductLine } from '../abi/product.ts';
+import { SevAmdCertificate, SevCertificate } from '../abi/sev-certificate.ts';
 import type { TcbParts } from '../abi/tcb-version.ts';
 import { toPem } from '../certs/pem.ts';
 import { CHIP_ID_SIZE, HWID_SIZE } from '../keys/index.ts';
@@ -17,6 +18,7 @@ import { type Fault, FaultPlan } from './faults.ts';
 import type { Fleet, FleetProvider } from './fleet.ts';
 import { issueCrl, issueVcek, issueVlek } from './issue.ts';
 import { type Rate, RateLimiter } from './rate-limit.ts';
+import { issueCek, issueSevCa } from './sev-certificates.ts';
 import { formatKdsTarget, isRefusal, type KdsName, parseKdsTarget, resourceLabel } from './url.ts';
 import { yearsAfter } from './x509.ts';
 
@@ -84,6 +86,7 @@ export class KdsService {
   readonly #limiter: RateLimiter | null;
   readonly #retryAfter: boolean;
   readonly #authorities = new Map<ProductLine, CertificateAuthority>();
+  readonly #sevCas = new Map<ProductLine, Uint8Array>();
   readonly #lists = new Map<ProductLine, { readonly number: number; readonly der: Uint8Array }>();
 
   constructor(options: KdsServiceOptions) {
@@ -161,6 +164,10 @@ export class KdsService {
         return ok(DER_TYPE, flipped(fault, this.#revocationList(name.product, fault)));
       case 'vcek':
         return this.#vcek(name, request.source, fault);
+      case 'cek':
+        return this.#cek(name, request.source, fault);
+      case 'sev_ca':
+        return ok(DER_TYPE, flipped(fault, this.#sevCa(name.product), SevAmdCertificate.size));
       case 'vlek':
       case 'hash_sticks': {
         const provider = this.fleet.provider(request.csp!);
@@ -174,13 +181,45 @@ export class KdsService {
     }
   }
 
-  #vcek(name: Extract<KdsName, { type: 'vcek' }>, source: string, fault: Fault | null): KdsAnswer {
+  /** 429 when the source has asked for this certificate too recently. */
+  #limited(name: KdsName, source: string): KdsAnswer | null {
     const limited = this.#limiter?.take(`${source} ${formatKdsTarget(name)}`, this.#clock.monotonicMs()) ?? 0;
-    if (limited > 0) {
-      const told = text(429, 'too many requests for this certificate');
-      return this.#retryAfter
-        ? { ...told, headers: { ...told.headers, 'retry-after': String(Math.ceil(limited / 1000)) } }
-        : told;
+    if (limited <= 0) {
+      return null;
+    }
+    const told = text(429, 'too many requests for this certificate');
+    return this.#retryAfter
+      ? { ...told, headers: { ...told.headers, 'retry-after': String(Math.ceil(limited / 1000)) } }
+      : told;
+  }
+
+  #cek(name: Extract<KdsName, { type: 'cek' }>, source: string, fault: Fault | null): KdsAnswer {
+    const limited = this.#limited(name, source);
+    if (limited !== null) {
+      return limited;
+    }
+    const chip = this.fleet.anyChip(name.hwid);
+    if (chip === null) {
+      return text(404, 'no such chip');
+    }
+    const certificate = issueCek(this.#authority(chip.product), this.fleet.cekPoint(chip), this.#random);
+    return ok(DER_TYPE, flipped(fault, certificate, SevCertificate.offsetOf('sig2')));
+  }
+
+  /** A file on AMD's side: the same bytes for everybody. */
+  #sevCa(product: ProductLine): Uint8Array {
+    let bundle = this.#sevCas.get(product);
+    if (bundle === undefined) {
+      bundle = issueSevCa(this.#authority(product), this.#random);
+      this.#sevCas.set(product, bundle);
+    }
+    return bundle;
+  }
+
+  #vcek(name: Extract<KdsName, { type: 'vcek' }>, source: string, fault: Fault | null): KdsAnswer {
+    const limited = this.#limited(name, source);
+    if (limited !== null) {
+      return limited;
     }
     const chip = this.fleet.chip(name.product, name.hwid);
     const tcb = otherTcb(fault, name.tcb);
@@ -315,13 +354,13 @@ function hwidOfRequest(product: ProductLine, digits: string): string | null {
 const otherTcb = (fault: Fault | null, tcb: TcbParts): TcbParts =>
   fault?.kind === 'wrong-tcb' ? { ...tcb, microcode: tcb.microcode ^ 1 } : tcb;
 
-/** A signature is what a signed structure ends with. */
-function flipped(fault: Fault | null, der: Uint8Array): Uint8Array {
+/** A signature is what a signed structure ends with; `end` is where that is. */
+function flipped(fault: Fault | null, signed: Uint8Array, end = signed.length): Uint8Array {
   if (fault?.kind !== 'bad-signature') {
-    return der;
+    return signed;
   }
-  const changed = der.slice();
-  changed[changed.length - 1]! ^= 1;
+  const changed = signed.slice();
+  changed[end - 1]! ^= 1;
   return changed;
 }
 

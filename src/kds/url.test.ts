@@ -89,6 +89,28 @@ describe('a target', () => {
     }
   });
 
+  it('names the certificates of legacy SEV: a CEK by either form of an id, ASK and ARK by product line', () => {
+    const { Milan, Turin } = ID;
+    for (const [target, hwid] of [
+      [`/cek/id/${Milan}`, Milan],
+      [`/cek/id/${Milan.toUpperCase()}`, Milan],
+      [`/cek/id/${Turin}`, Turin],
+      [`/cek/id/${Turin}${'0'.repeat(112)}`, Turin],
+    ] as const) {
+      expect(parseKdsTarget(target)).toEqual({ type: 'cek', hwid });
+      expect(formatKdsTarget({ type: 'cek', hwid })).toBe(`/cek/id/${hwid}`);
+    }
+    for (const product of PRODUCT_LINES) {
+      const target = `/developer/eula/sev/ask_ark_${product.toLowerCase()}.cert`;
+      expect(parseKdsTarget(target)).toEqual({ type: 'sev_ca', product });
+      expect(formatKdsTarget({ type: 'sev_ca', product })).toBe(target);
+      expect([statusOf(`${target}?`), statusOf(`/cek/id/${ID[product]}?x=1`)]).toEqual([400, 400]);
+    }
+    for (const digits of [1, 15, 17, 64, 127, 129]) {
+      expect([digits, statusOf(`/cek/id/${'1'.repeat(digits)}`)]).toEqual([digits, 400]);
+    }
+  });
+
   it('knows nothing but its own paths, letter by letter', () => {
     const id = ID.Milan;
     const unknown = [
@@ -105,7 +127,14 @@ describe('a target', () => {
       `/vcek/v1//Milan/${id}?${SPL}`,
       `/vcek/v2/Milan/${id}?${SPL}`,
       `/VCEK/v1/Milan/${id}?${SPL}`,
-      `/cek/id/${id}`,
+      `/cek/${id}`,
+      `/cek/id/${id}/`,
+      `/cek/id/`,
+      `/CEK/id/${id}`,
+      '/developer/eula/sev/ask_ark_Milan.cert',
+      '/developer/eula/sev/ask_ark_rome.cert',
+      '/developer/eula/sev/ask_ark_constructor.cert',
+      '/developer/eula/sev/',
       `/vcek/v1/milan/${id}?${SPL}`,
       `/vcek/v1/Milan-B0/${id}?${SPL}`,
       `/vcek/v1/Milan-B0/..`,

@@ -36,8 +36,21 @@ export interface VlekName {
   readonly tcb: TcbParts;
 }
 
+/** The certificate of a chip's CEK, the key of legacy SEV. */
+export interface CekName {
+  readonly type: 'cek';
+  /** As in a VcekName; which product line the chip is of, the id does not say. */
+  readonly hwid: string;
+}
+
+/** ASK and ARK in legacy SEV's form. */
+export interface SevCaName {
+  readonly type: 'sev_ca';
+  readonly product: ProductLine;
+}
+
 /** One thing the service has. */
-export type KdsName = VcekName | AuthorityName | VlekName;
+export type KdsName = VcekName | AuthorityName | VlekName | CekName | SevCaName;
 
 /** Why a request target names nothing: 404 for what does not exist, 400 for a name that is malformed. */
 export interface KdsRefusal {
@@ -78,6 +91,10 @@ export function parseKdsTarget(target: string): KdsName | KdsRefusal {
   const at = target.indexOf('?');
   const path = at < 0 ? target : target.slice(0, at);
   const query = at < 0 ? null : target.slice(at + 1);
+  const legacy = parseLegacy(path, query);
+  if (legacy !== null) {
+    return legacy;
+  }
   const segments = path.split('/');
   const [root, kind, version, line, resource] = segments;
   const product = PRODUCT_LINES.find((known) => known === line);
@@ -101,6 +118,41 @@ export function parseKdsTarget(target: string): KdsName | KdsRefusal {
   return typeof hwid === 'string'
     ? withTcb(product, query, (tcb) => ({ type: 'vcek', product, hwid, tcb }))
     : hwid;
+}
+
+/** What is not of one product line's folder; null for any other path. */
+function parseLegacy(path: string, query: string | null): KdsName | KdsRefusal | null {
+  const cek = /^\/cek\/id\/([^/]+)$/.exec(path)?.[1];
+  const line = /^\/developer\/eula\/sev\/ask_ark_([a-z]+)\.cert$/.exec(path)?.[1];
+  if (cek === undefined && line === undefined) {
+    return null;
+  }
+  if (cek !== undefined && !/^[0-9a-fA-F]+$/.test(cek)) {
+    return refuse(404, 'no such resource');
+  }
+  if (query !== null) {
+    return refuse(400, 'certificates of legacy SEV take no parameters');
+  }
+  if (cek !== undefined) {
+    const hwid = anyHwid(cek.toLowerCase());
+    return hwid === null
+      ? refuse(400, `the id of a chip has ${CHIP_ID_DIGITS} digits, not ${cek.length}`)
+      : { type: 'cek', hwid };
+  }
+  const product = PRODUCT_LINES.find((known) => known.toLowerCase() === line);
+  return product === undefined ? refuse(404, 'no such product line') : { type: 'sev_ca', product };
+}
+
+/** SEV_GET_ID2 gives the whole CHIP_ID of every product line, of which Turin's has eight bytes and zeros. */
+function anyHwid(digits: string): string | null {
+  const short = 2 * HWID_SIZE.Turin;
+  if (digits.length === short) {
+    return digits;
+  }
+  if (digits.length !== CHIP_ID_DIGITS) {
+    return null;
+  }
+  return /^0*$/.test(digits.slice(short)) ? digits.slice(0, short) : digits;
 }
 
 export const isRefusal = (parsed: KdsName | KdsRefusal): parsed is KdsRefusal => 'status' in parsed;
@@ -163,6 +215,10 @@ export function formatKdsTarget(name: KdsName): string {
       return `/vlek/v1/${name.product}/cert?${splQuery(name.product, name.tcb)}`;
     case 'hash_sticks':
       return `/vlek/v1/${name.product}/hash_sticks?${splQuery(name.product, name.tcb)}`;
+    case 'cek':
+      return `/cek/id/${name.hwid}`;
+    case 'sev_ca':
+      return `/developer/eula/sev/ask_ark_${name.product.toLowerCase()}.cert`;
   }
 }
 
@@ -194,7 +250,9 @@ export type ResourceLabel =
   | 'vlek-chain'
   | 'vlek-crl'
   | 'vlek-cert'
-  | 'hash-sticks';
+  | 'hash-sticks'
+  | 'cek'
+  | 'sev-ca';
 
 export const RESOURCE_LABELS: readonly ResourceLabel[] = Object.freeze([
   'vcek',
@@ -204,6 +262,8 @@ export const RESOURCE_LABELS: readonly ResourceLabel[] = Object.freeze([
   'vlek-crl',
   'vlek-cert',
   'hash-sticks',
+  'cek',
+  'sev-ca',
 ]);
 
 export function resourceLabel(name: KdsName): ResourceLabel {
@@ -218,5 +278,9 @@ export function resourceLabel(name: KdsName): ResourceLabel {
       return `${name.path}-chain`;
     case 'crl':
       return `${name.path}-crl`;
+    case 'cek':
+      return 'cek';
+    case 'sev_ca':
+      return 'sev-ca';
   }
 }

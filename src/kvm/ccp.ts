@@ -195,24 +195,23 @@ export class Ccp {
         return result;
       }
     }
-    if (!this.#sevInitialized && this.#featureInfo?.ebx.sev_legacy !== 0) {
-      const result = this.#sevInit();
-      if (result.errno !== 0) {
-        return result;
-      }
-      this.#sevInitialized = true;
-    }
-    return SUCCESS;
+    return this.#featureInfo?.ebx.sev_legacy === 0 ? SUCCESS : this.legacyInit();
   }
 
-  #sevInit(): PspResult {
-    this.#tmr ??= this.allocFirmwarePages(TMR_PAGES, TMR_PAGES);
+  /** Initialises legacy SEV alone, with SNP up or not; does nothing when that is done. */
+  legacyInit(): PspResult {
+    if (this.#sevInitialized) {
+      return SUCCESS;
+    }
+    this.#tmr ??= this.allocOutputPages(TMR_PAGES, TMR_PAGES);
     const region = this.#tmr;
     const options =
       region === null
         ? {}
         : { flags: { sev_es: 1 }, tmr_address: spaOf(region), tmr_len: TMR_PAGES * PAGE_SIZE };
-    return this.issue(SevCmd.SEV_CMD_INIT, SevDataInit.encode(options));
+    const result = this.issue(SevCmd.SEV_CMD_INIT, SevDataInit.encode(options));
+    this.#sevInitialized = result.errno === 0;
+    return result;
   }
 
   #snpInit(): PspResult {
@@ -256,6 +255,23 @@ export class Ccp {
     return result;
   }
 
+  #freeTmr(): void {
+    if (this.#tmr !== null) {
+      this.freeFirmwarePages(this.#tmr, TMR_PAGES);
+      this.#tmr = null;
+    }
+  }
+
+  /**
+   * Ends what `legacyInit` began for the length of one command.
+   *
+   * Differs  Linux ends SNP, too, where it is up, with every guest (docs/limitations.md#legacy-sev)
+   */
+  endLegacyInit(): void {
+    this.legacyShutdown();
+    this.#freeTmr();
+  }
+
   /** Legacy SHUTDOWN and SNP_SHUTDOWN_EX, as the driver does it when it is unloaded. */
   platformShutdown(): PspResult {
     const legacy = this.#sevInitialized ? this.legacyShutdown() : SUCCESS;
@@ -265,10 +281,7 @@ export class Ccp {
     if (!this.#snpInitialized) {
       return SUCCESS;
     }
-    if (this.#tmr !== null) {
-      this.freeFirmwarePages(this.#tmr, TMR_PAGES);
-      this.#tmr = null;
-    }
+    this.#freeTmr();
     this.#frames.hw.wbinvd();
     let result = this.#shutdownEx();
     if (result.status === SevRet.SEV_RET_DFFLUSH_REQUIRED) {
@@ -345,8 +358,8 @@ export class Ccp {
   }
 
   /** Pages for the output of a command: the firmware's own once SNP is up. Null when there are none. */
-  allocOutputPages(count: number): Pfn | null {
-    return this.#snpInitialized ? this.allocFirmwarePages(count) : this.#frames.alloc(count);
+  allocOutputPages(count: number, align = 1): Pfn | null {
+    return this.#snpInitialized ? this.allocFirmwarePages(count, align) : this.#frames.alloc(count, align);
   }
 
   /** What is in output pages, which are freed; null when they cannot be had back. */

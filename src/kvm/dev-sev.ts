@@ -22,12 +22,16 @@ import { Errno } from '../abi/errno.ts';
 import {
   SevCmd,
   SevDataGetId,
+  SevDataPdhCertExport,
+  SevDataPekCertImport,
+  SevDataPekCsr,
   SevDataSnpCommit,
   SevDataSnpConfig,
   SevDataSnpVlekLoad,
   WrappedVlekHashstick,
 } from '../abi/snp-commands.ts';
 import { PAGE_SIZE, spaOf } from '../lib/addresses.ts';
+import { readU32, writeU32, writeU64 } from '../lib/bytes.ts';
 import type { Ccp, PspResult } from './ccp.ts';
 import { copyIn } from './copy-user.ts';
 import type { KernelFile } from './files.ts';
@@ -38,6 +42,62 @@ import type { HostProcess } from './host-process.ts';
 const BLOB_MAX_SIZE = 0x4000;
 /** KMALLOC_MAX_SIZE. */
 const KMALLOC_MAX_SIZE = 4 * 1024 * 1024;
+
+const pagesFor = (size: number): number => Math.ceil(size / PAGE_SIZE);
+
+const BLOB_PAGES = pagesFor(BLOB_MAX_SIZE);
+
+/** A command and where its buffer has the address and the length of each output. */
+interface Outputs {
+  readonly cmd: number;
+  readonly size: number;
+  readonly buffers: readonly { readonly addressAt: number; readonly lengthAt: number }[];
+}
+
+const GET_ID: Outputs = {
+  cmd: SevCmd.SEV_CMD_GET_ID,
+  size: SevDataGetId.size,
+  buffers: [{ addressAt: SevDataGetId.offsetOf('address'), lengthAt: SevDataGetId.offsetOf('len') }],
+};
+
+const PEK_CSR: Outputs = {
+  cmd: SevCmd.SEV_CMD_PEK_CSR,
+  size: SevDataPekCsr.size,
+  buffers: [{ addressAt: SevDataPekCsr.offsetOf('address'), lengthAt: SevDataPekCsr.offsetOf('len') }],
+};
+
+const PDH_CERT_EXPORT: Outputs = {
+  cmd: SevCmd.SEV_CMD_PDH_CERT_EXPORT,
+  size: SevDataPdhCertExport.size,
+  buffers: [
+    {
+      addressAt: SevDataPdhCertExport.offsetOf('pdh_cert_address'),
+      lengthAt: SevDataPdhCertExport.offsetOf('pdh_cert_len'),
+    },
+    {
+      addressAt: SevDataPdhCertExport.offsetOf('cert_chain_address'),
+      lengthAt: SevDataPdhCertExport.offsetOf('cert_chain_len'),
+    },
+  ],
+};
+
+/** What such a command left behind. */
+interface OutputAnswer {
+  readonly errno: number;
+  /** The lengths it names: needed or written. */
+  readonly lengths: readonly number[];
+  /** Empty for an output without room, and for one that the RMP keeps. */
+  readonly blobs: readonly Uint8Array[];
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** A certificate of the caller's: -EINVAL for none or one too long, -EFAULT for one that is not there. */
+function copyBlob({ memory }: HostProcess, address: bigint, length: number): Uint8Array | number {
+  return address === 0n || length === 0 || length > BLOB_MAX_SIZE
+    ? -Errno.EINVAL
+    : (memory.read(address, length) ?? -Errno.EFAULT);
+}
 
 /** One SEV_ISSUE_CMD on its way. */
 interface IssueCmd {
@@ -87,9 +147,9 @@ export class DevSev implements KernelFile {
       case SevUserCmd.SEV_PLATFORM_STATUS:
         return this.#platformStatus(op);
       case SevUserCmd.SEV_PEK_GEN:
-        return this.#writable ? this.#issueInInit(op, SevCmd.SEV_CMD_PEK_GEN) : -Errno.EPERM;
+        return this.#generate(op, SevCmd.SEV_CMD_PEK_GEN);
       case SevUserCmd.SEV_PDH_GEN:
-        return this.#writable ? this.#issueInInit(op, SevCmd.SEV_CMD_PDH_GEN) : -Errno.EPERM;
+        return this.#generate(op, SevCmd.SEV_CMD_PDH_GEN);
       case SevUserCmd.SEV_PEK_CSR:
         return this.#pekCsr(op);
       case SevUserCmd.SEV_PDH_CERT_EXPORT:
@@ -119,17 +179,17 @@ export class DevSev implements KernelFile {
     return this.#finish(op, this.#ccp.issue(cmd, buffer));
   }
 
-  /** For commands that want legacy SEV up: it is brought up for their duration where it is not. */
-  #issueInInit(op: IssueCmd, cmd: number, buffer: Uint8Array | null = null): number {
+  /** For commands that want legacy SEV up: it is brought up for their length where it is not. */
+  #withLegacySev(op: IssueCmd, work: () => number): number {
     if (this.#ccp.sevInitialized) {
-      return this.#issue(op, cmd, buffer);
+      return work();
     }
-    const up = this.#finish(op, this.#ccp.platformInit());
+    const up = this.#finish(op, this.#ccp.legacyInit());
     if (up !== 0) {
       return up;
     }
-    const errno = this.#issue(op, cmd, buffer);
-    this.#ccp.legacyShutdown();
+    const errno = work();
+    this.#ccp.endLegacyInit();
     return errno;
   }
 
@@ -169,30 +229,53 @@ export class DevSev implements KernelFile {
     return op.process.memory.write(op.data, status) ? 0 : -Errno.EFAULT;
   }
 
+  #generate(op: IssueCmd, cmd: number): number {
+    return this.#writable ? this.#withLegacySev(op, () => this.#issue(op, cmd)) : -Errno.EPERM;
+  }
+
   #pekCsr(op: IssueCmd): number {
     if (!this.#writable) {
       return -Errno.EPERM;
     }
     const request = op.process.memory.read(op.data, SevUserDataPekCsr.size);
-    if (request === null || SevUserDataPekCsr.get(request, 'length') > BLOB_MAX_SIZE) {
+    if (request === null) {
       return -Errno.EFAULT;
     }
-    return this.#issueInInit(op, SevCmd.SEV_CMD_PEK_CSR, new Uint8Array(SevUserDataPekCsr.size));
+    const { address, length } = SevUserDataPekCsr.decodeLoose(request);
+    const room = address === 0n ? 0 : length;
+    if (room > BLOB_MAX_SIZE) {
+      return -Errno.EFAULT;
+    }
+    return this.#withLegacySev(op, () => {
+      const answer = this.#issueForBuffers(op, PEK_CSR, [room]);
+      SevUserDataPekCsr.set(request, 'length', answer.lengths[0]!);
+      return this.#copyOut(op, answer, request, [address]);
+    });
   }
 
   #pdhCertExport(op: IssueCmd): number {
+    const request = op.process.memory.read(op.data, SevUserDataPdhCertExport.size);
+    if (request === null) {
+      return -Errno.EFAULT;
+    }
+    const { pdh_cert_address, pdh_cert_len, cert_chain_address, cert_chain_len } =
+      SevUserDataPdhCertExport.decodeLoose(request);
+    const addresses = [pdh_cert_address, cert_chain_address];
+    const lengths = [pdh_cert_len, cert_chain_len];
+    // Any pointer or length left out asks for the lengths of both.
+    const rooms = addresses.includes(0n) || lengths.includes(0) ? [0, 0] : lengths;
+    if (Math.max(...rooms) > BLOB_MAX_SIZE) {
+      return -Errno.EFAULT;
+    }
     if (!this.#ccp.sevInitialized && !this.#writable) {
       return -Errno.EPERM;
     }
-    const request = copyIn(op.process, SevUserDataPdhCertExport, op.data);
-    if (request === null || Math.max(request.pdh_cert_len, request.cert_chain_len) > BLOB_MAX_SIZE) {
-      return -Errno.EFAULT;
-    }
-    return this.#issueInInit(
-      op,
-      SevCmd.SEV_CMD_PDH_CERT_EXPORT,
-      new Uint8Array(SevUserDataPdhCertExport.size),
-    );
+    return this.#withLegacySev(op, () => {
+      const answer = this.#issueForBuffers(op, PDH_CERT_EXPORT, rooms);
+      SevUserDataPdhCertExport.set(request, 'pdh_cert_len', answer.lengths[0]!);
+      SevUserDataPdhCertExport.set(request, 'cert_chain_len', answer.lengths[1]!);
+      return this.#copyOut(op, answer, request, addresses);
+    });
   }
 
   #pekCertImport(op: IssueCmd): number {
@@ -203,31 +286,43 @@ export class DevSev implements KernelFile {
     if (request === null) {
       return -Errno.EFAULT;
     }
-    const blobs = [
-      [request.pek_cert_address, request.pek_cert_len],
-      [request.oca_cert_address, request.oca_cert_len],
-    ] as const;
-    for (const [address, length] of blobs) {
-      if (address === 0n || length === 0 || length > BLOB_MAX_SIZE) {
-        return -Errno.EINVAL;
-      }
-      if (op.process.memory.read(address, length) === null) {
-        return -Errno.EFAULT;
-      }
+    const pek = copyBlob(op.process, request.pek_cert_address, request.pek_cert_len);
+    if (typeof pek === 'number') {
+      return pek;
     }
-    return this.#issueInInit(
-      op,
-      SevCmd.SEV_CMD_PEK_CERT_IMPORT,
-      new Uint8Array(SevUserDataPekCertImport.size),
-    );
+    const oca = copyBlob(op.process, request.oca_cert_address, request.oca_cert_len);
+    if (typeof oca === 'number') {
+      return oca;
+    }
+    return this.#withLegacySev(op, () => this.#importCertificates(op, pek, oca));
+  }
+
+  #importCertificates(op: IssueCmd, pek: Uint8Array, oca: Uint8Array): number {
+    const pages = 2 * BLOB_PAGES;
+    const first = this.#frames.alloc(pages);
+    if (first === null) {
+      return -Errno.ENOMEM;
+    }
+    const ocaAt = BLOB_PAGES * PAGE_SIZE;
+    this.#frames.write(first, 0, pek);
+    this.#frames.write(first, ocaAt, oca);
+    const command = SevDataPekCertImport.encode({
+      pek_cert_address: spaOf(first),
+      pek_cert_len: pek.length,
+      oca_cert_address: spaOf(first) + BigInt(ocaAt),
+      oca_cert_len: oca.length,
+    });
+    const errno = this.#issue(op, SevCmd.SEV_CMD_PEK_CERT_IMPORT, command);
+    this.#frames.free(first, pages);
+    return errno;
   }
 
   #getId(op: IssueCmd): number {
-    const { errno, bytes } = this.#readIds(op, SevUserDataGetId.size);
+    const { errno, blobs } = this.#issueForBuffers(op, GET_ID, [SevUserDataGetId.size]);
     if (errno !== 0) {
       return errno;
     }
-    return op.process.memory.write(op.data, bytes) ? 0 : -Errno.EFAULT;
+    return op.process.memory.write(op.data, blobs[0]!) ? 0 : -Errno.EFAULT;
   }
 
   #getId2(op: IssueCmd): number {
@@ -240,32 +335,51 @@ export class DevSev implements KernelFile {
     if (room > KMALLOC_MAX_SIZE) {
       return -Errno.ENOMEM;
     }
-    const { errno, bytes, needed } = this.#readIds(op, room);
-    if (errno !== 0 && errno !== -Errno.EIO) {
-      return errno;
-    }
-    SevUserDataGetId2.set(request, 'length', needed);
-    if (!op.process.memory.write(op.data, request)) {
-      return -Errno.EFAULT;
-    }
-    if (room > 0 && !op.process.memory.write(address, bytes.subarray(0, needed))) {
-      return -Errno.EFAULT;
-    }
-    return errno;
+    const answer = this.#issueForBuffers(op, GET_ID, [room]);
+    SevUserDataGetId2.set(request, 'length', answer.lengths[0]!);
+    return this.#copyOut(op, answer, request, [address]);
   }
 
-  /** GET_ID into pages of the kernel; `needed` is the length the firmware names. */
-  #readIds(op: IssueCmd, room: number): { errno: number; bytes: Uint8Array; needed: number } {
-    const pages = Math.ceil(room / PAGE_SIZE);
-    const failed = (errno: number) => ({ errno, bytes: new Uint8Array(room), needed: 0 });
-    const first = pages === 0 ? null : this.#ccp.allocOutputPages(pages);
-    if (pages !== 0 && first === null) {
-      return failed(-Errno.ENOMEM);
+  /** Runs a command whose outputs go into pages of the kernel; one without room is not there. */
+  #issueForBuffers(op: IssueCmd, { cmd, size, buffers }: Outputs, rooms: readonly number[]): OutputAnswer {
+    const command = new Uint8Array(size);
+    const places = buffers.map(({ addressAt, lengthAt }, i) => {
+      const room = rooms[i]!;
+      const first = room === 0 ? null : this.#ccp.allocOutputPages(pagesFor(room));
+      if (first !== null) {
+        writeU64(command, addressAt, spaOf(first));
+      }
+      writeU32(command, lengthAt, room);
+      return { room, first };
+    });
+    const isShort = places.some(({ room, first }) => room > 0 && first === null);
+    const errno = isShort ? -Errno.ENOMEM : this.#issue(op, cmd, command);
+    return {
+      errno,
+      lengths: buffers.map(({ lengthAt }) => readU32(command, lengthAt)),
+      blobs: places.map(({ room, first }) =>
+        first === null ? NOTHING : (this.#ccp.takeOutputPages(first, pagesFor(room), room) ?? NOTHING),
+      ),
+    };
+  }
+
+  /** Lengths and outputs go to the caller whatever the firmware said, once it has been asked. */
+  #copyOut(
+    { process, data }: IssueCmd,
+    { errno, lengths, blobs }: OutputAnswer,
+    request: Uint8Array,
+    addresses: readonly bigint[],
+  ): number {
+    if (errno === -Errno.ENOMEM) {
+      return errno;
     }
-    const command = SevDataGetId.encode({ address: first === null ? 0n : spaOf(first), len: room });
-    const errno = this.#issue(op, SevCmd.SEV_CMD_GET_ID, command);
-    const bytes = first === null ? new Uint8Array(0) : this.#ccp.takeOutputPages(first, pages, room);
-    return { errno, bytes: bytes ?? new Uint8Array(room), needed: SevDataGetId.get(command, 'len') };
+    if (!process.memory.write(data, request)) {
+      return -Errno.EFAULT;
+    }
+    const isCopied = blobs.every(
+      (blob, i) => blob.length === 0 || process.memory.write(addresses[i]!, blob.subarray(0, lengths[i])),
+    );
+    return isCopied ? errno : -Errno.EFAULT;
   }
 
   #snpPlatformStatus(op: IssueCmd): number {

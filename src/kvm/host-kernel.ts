@@ -82,6 +82,11 @@ export class HostKernel {
     return this.#services.ccp.updateFirmware(image);
   }
 
+  /** Leaves legacy SEV down, as a factory reset does, until a VM is made; what it keeps stays. */
+  shutdownLegacySev(): PspResult {
+    return this.#services.ccp.legacyShutdown();
+  }
+
   /** Ends every process and shuts SNP down, as before a reboot. The result is the driver's. */
   shutdown(): PspResult {
     for (const running of this.#processes) {

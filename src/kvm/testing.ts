@@ -42,7 +42,7 @@ import {
 import { Msr } from '../abi/msrs.ts';
 import { defaultChip, SecureProcessor } from '../firmware/secure-processor.ts';
 import { Hardware } from '../hw/hardware.ts';
-import { type Gpa, gpa, PAGE_SIZE, type Uaddr, uaddr } from '../lib/addresses.ts';
+import { type Gpa, gpa, PAGE_SIZE, type Spa, type Uaddr, uaddr } from '../lib/addresses.ts';
 import { VirtualClock } from '../lib/clock.ts';
 import type { DecodedFields, FieldTable, Layout } from '../lib/struct.ts';
 import { nodeCrypto, seededRandom } from '../os/node-crypto.ts';
@@ -60,16 +60,16 @@ export const NOTHING: Program = () => (function* nothing() {})();
 export class TestMailbox implements PspMailbox {
   readonly #psp: SecureProcessor;
   /** Answers instead of the firmware; null: ask it. */
-  intercept: (id: number) => number | 'timeout' | null = () => null;
+  intercept: (id: number, bufferAt: Spa) => number | 'timeout' | null = () => null;
   readonly commands: number[] = [];
 
   constructor(psp: SecureProcessor) {
     this.#psp = psp;
   }
 
-  command(id: number, bufferAt: Parameters<SecureProcessor['command']>[1]): number | 'timeout' {
+  command(id: number, bufferAt: Spa): number | 'timeout' {
     this.commands.push(id);
-    return this.intercept(id) ?? this.#psp.command(id, bufferAt);
+    return this.intercept(id, bufferAt) ?? this.#psp.command(id, bufferAt);
   }
 }
 

@@ -15,12 +15,15 @@ export interface EcdsaSignature {
   readonly s: Uint8Array;
 }
 
+/** Digest under an ECDSA signature; SHA-384 unless something says otherwise. */
+export type EcdsaHash = 'sha256' | 'sha384';
+
 /** A P-384 private key made ready for signing. */
 export interface SigningKey {
   /** Uncompressed public point: 0x04 ‖ X ‖ Y, 97 bytes. */
   readonly publicPoint: Uint8Array;
-  /** ECDSA over SHA-384 of the message. */
-  sign(message: Uint8Array): EcdsaSignature;
+  /** ECDSA over the digest of the message. */
+  sign(message: Uint8Array, hash?: EcdsaHash): EcdsaSignature;
 }
 
 export interface MachineCrypto {
@@ -48,5 +51,10 @@ export interface MachineCrypto {
   /** P-384 key from a 48-byte big-endian scalar in [1, n-1]. */
   p384Key(scalar: Uint8Array): SigningKey;
   /** True when the signature of the message verifies under the uncompressed point. */
-  p384Verify(publicPoint: Uint8Array, message: Uint8Array, signature: EcdsaSignature): boolean;
+  p384Verify(
+    publicPoint: Uint8Array,
+    message: Uint8Array,
+    signature: EcdsaSignature,
+    hash?: EcdsaHash,
+  ): boolean;
 }

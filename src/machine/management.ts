@@ -47,11 +47,6 @@ export class ManagementTool {
     return SevUserDataStatus.get(status, 'state') !== SevPlatformState.SEV_STATE_UNINIT;
   }
 
-  /** Leaves legacy SEV down until a VM is made. */
-  factoryReset(): ManagementAnswer {
-    return this.#issue(SevUserCmd.SEV_FACTORY_RESET, new Uint8Array(0));
-  }
-
   commit(): ManagementAnswer {
     return this.#issue(SevUserCmd.SNP_COMMIT, new Uint8Array(0));
   }

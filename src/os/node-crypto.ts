@@ -15,7 +15,7 @@ import {
 } from 'node:crypto';
 import { p384 } from '@noble/curves/nist.js';
 import { concat, utf8, writeU32, writeU64 } from '../lib/bytes.ts';
-import type { EcdsaSignature, MachineCrypto, Random, SigningKey } from '../lib/crypto.ts';
+import type { EcdsaHash, EcdsaSignature, MachineCrypto, Random, SigningKey } from '../lib/crypto.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
 
@@ -127,14 +127,14 @@ export function nodeCrypto(options: { readonly deterministic: boolean }): Machin
 
     p384Key: (scalar) => (options.deterministic ? deterministicKey(scalar) : nativeKey(scalar)),
 
-    p384Verify(publicPoint, message, signature) {
+    p384Verify(publicPoint, message, signature, hash = 'sha384') {
       if (publicPoint.length !== 97 || publicPoint[0] !== 4) {
         return false;
       }
       const key = publicKeyOf(publicPoint);
       return (
         key !== null &&
-        verify('sha384', message, { key, dsaEncoding: 'ieee-p1363' }, concat(signature.r, signature.s))
+        verify(hash, message, { key, dsaEncoding: 'ieee-p1363' }, concat(signature.r, signature.s))
       );
     },
   };
@@ -174,8 +174,12 @@ function publicPointOf(scalar: Uint8Array): Uint8Array {
 function deterministicKey(scalar: Uint8Array): SigningKey {
   return {
     publicPoint: publicPointOf(scalar),
-    sign(message): EcdsaSignature {
-      const compact = p384.sign(message, scalar, { lowS: false, prehash: true, format: 'compact' });
+    sign(message, hash: EcdsaHash = 'sha384'): EcdsaSignature {
+      const compact = p384.sign(digest(hash, message), scalar, {
+        lowS: false,
+        prehash: false,
+        format: 'compact',
+      });
       return { r: compact.slice(0, 48), s: compact.slice(48) };
     },
   };
@@ -195,8 +199,8 @@ function nativeKey(scalar: Uint8Array): SigningKey {
   });
   return {
     publicPoint: point,
-    sign(message): EcdsaSignature {
-      const signature = bytesOf(sign('sha384', message, { key, dsaEncoding: 'ieee-p1363' }));
+    sign(message, hash: EcdsaHash = 'sha384'): EcdsaSignature {
+      const signature = bytesOf(sign(hash, message, { key, dsaEncoding: 'ieee-p1363' }));
       return { r: signature.subarray(0, 48), s: signature.subarray(48) };
     },
   };

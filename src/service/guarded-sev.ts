@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** /dev/sev whose commands that change the endorsement key change the guests' certificates with it. */
+/**
+ * /dev/sev whose commands that change the endorsement key change the guests' certificates with it, and whose
+ * commands that change the platform's own keys are safe before they are answered.
+ */
 import { SEV_ISSUE_CMD, SevIssueCmd, SevUserCmd } from '../abi/dev-sev.ts';
 import { Errno } from '../abi/errno.ts';
 import {
@@ -16,6 +19,9 @@ export type GuardedChange = (
   work: () => Eventually<IoctlAnswer>,
 ) => Promise<IoctlAnswer | null>;
 
+/** Runs a command and stores what it changed before anybody hears of it. */
+export type KeptChange = (work: () => Eventually<IoctlAnswer>) => Promise<IoctlAnswer>;
+
 /** Commands after which another key may sign. */
 const CHANGES: ReadonlyMap<number, string> = new Map([
   [SevUserCmd.SNP_COMMIT, 'SNP_COMMIT'],
@@ -23,11 +29,18 @@ const CHANGES: ReadonlyMap<number, string> = new Map([
   [SevUserCmd.SNP_VLEK_LOAD, 'SNP_VLEK_LOAD'],
 ]);
 
-function changeOf({ cmd, input }: IoctlRequest): string | undefined {
-  return cmd === SEV_ISSUE_CMD && input.length === SevIssueCmd.size
-    ? CHANGES.get(SevIssueCmd.get(input, 'cmd'))
-    : undefined;
-}
+/** Commands of legacy SEV after which, or after the first of which, the platform has other keys. */
+const KEPT: ReadonlySet<number> = new Set([
+  SevUserCmd.SEV_FACTORY_RESET,
+  SevUserCmd.SEV_PEK_GEN,
+  SevUserCmd.SEV_PEK_CSR,
+  SevUserCmd.SEV_PDH_GEN,
+  SevUserCmd.SEV_PDH_CERT_EXPORT,
+  SevUserCmd.SEV_PEK_CERT_IMPORT,
+]);
+
+const commandOf = ({ cmd, input }: IoctlRequest): number | null =>
+  cmd === SEV_ISSUE_CMD && input.length === SevIssueCmd.size ? SevIssueCmd.get(input, 'cmd') : null;
 
 /**
  * The device node with that guard. An open file goes on with whichever machine is `current`.
@@ -35,7 +48,7 @@ function changeOf({ cmd, input }: IoctlRequest): string | undefined {
  * Differs  EBUSY, with nothing done, while a program keeps a blob locked for seconds: the driver knows
  *          nothing of blobs, and an administrator's tool would have taken the lock first
  */
-export function guardedSevFile(current: () => FileNode, change: GuardedChange): FileNode {
+export function guardedSevFile(current: () => FileNode, change: GuardedChange, keep: KeptChange): FileNode {
   return {
     ...current(),
     async open(flags, caller) {
@@ -56,10 +69,12 @@ export function guardedSevFile(current: () => FileNode, change: GuardedChange): 
       return {
         ...handle,
         async ioctl(request) {
-          const command = changeOf(request);
-          return command === undefined
-            ? work(request)
-            : ((await change(command, () => work(request))) ?? { result: -Errno.EBUSY });
+          const command = commandOf(request) ?? -1;
+          const name = CHANGES.get(command);
+          if (name !== undefined) {
+            return (await change(name, () => work(request))) ?? { result: -Errno.EBUSY };
+          }
+          return KEPT.has(command) ? keep(() => work(request)) : work(request);
         },
         async release() {
           const now = await opened;

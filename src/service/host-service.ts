@@ -107,6 +107,7 @@ export class HostService {
       '/dev/sev': guardedSevFile(
         () => this.#sevFile,
         (command, work) => this.change(command, work),
+        (work) => this.#keep(work),
       ),
     };
     this.#kvm = kvmOf(options.host);
@@ -393,6 +394,24 @@ export class HostService {
     }
     this.#changes.tellPlatform('snapshot restore');
     this.events.emit({ type: 'snapshot', what: 'restored', guests: [...this.#guests.keys()] });
+  }
+
+  /**
+   * Does something that no report and no certificate of a guest shows, and saves what it leaves.
+   *
+   * Errors   CHANGE_INCOMPLETE
+   */
+  #keep<T>(work: () => Eventually<T>): Promise<T> {
+    return this.#turns.take(async () => {
+      const answer = await work();
+      try {
+        this.#files.settle(this.#host, []);
+      } catch (error) {
+        throw this.#changes.incomplete('a command of legacy SEV', 'done', error);
+      }
+      this.#changes.recovered();
+      return answer;
+    });
   }
 
   async #lockBlobs() {

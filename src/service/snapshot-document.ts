@@ -6,6 +6,7 @@
  * host is refused as a whole, and a part that is read later can be relied on.
  */
 import * as v from 'valibot';
+import { SevCertificate } from '../abi/sev-certificate.ts';
 import { TSM_INBLOB_MAX } from '../devices/configfs-tsm/device.ts';
 import { type FaultRule, formatFaultRule, parseFaultRule } from '../kds/index.ts';
 import { launchDigest } from '../launch/digest.ts';
@@ -25,6 +26,15 @@ const word64 = v.pipe(v.string(), v.regex(/^0x[0-9a-f]{1,16}$/));
 const word32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
 const version = v.pipe(v.string(), v.maxLength(11));
 
+const SevIdentitySchema = v.strictObject({
+  owned: v.boolean(),
+  oca: hexOf(SevCertificate.size),
+  pek: hexOf(SevCertificate.size),
+  pdh: hexOf(SevCertificate.size),
+  pek_nonce: hexOf(32),
+  pdh_nonce: hexOf(32),
+});
+
 const PlatformSchema = v.strictObject({
   product: v.picklist(['Milan', 'Genoa', 'Turin']),
   current_tcb: word64,
@@ -36,6 +46,7 @@ const PlatformSchema = v.strictObject({
   mask_chip_key: v.boolean(),
   mitigations_supported: word64,
   mitigations_verified: word64,
+  sev_identity: v.nullable(SevIdentitySchema),
 });
 
 /** What the firmware knows of a guest, without its keys. */

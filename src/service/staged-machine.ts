@@ -69,7 +69,7 @@ export async function stageMachine(
   }
   if (!legacySev) {
     // Each VM has brought it up.
-    host.management.factoryReset();
+    host.kernel.shutdownLegacySev();
   }
   return { ok: true, host, guests: staged };
 }

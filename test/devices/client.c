@@ -247,6 +247,56 @@ static void issue(const char *what, int fd, uint32_t id, void *data) {
   printf("\n");
 }
 
+// Certificates of a platform and who owns it; at the end it is as it was made.
+static void legacy(int reader, int writer) {
+  static unsigned char pdh[0x4001], chain[0x4001];
+  struct sev_user_data_pek_csr csr = {0, 0};
+  struct sev_user_data_pdh_cert_export export = {(uintptr_t)pdh, sizeof pdh - 1, (uintptr_t)chain, sizeof chain - 1};
+  struct sev_user_data_pek_cert_import import = {(uintptr_t)pdh, 2084, (uintptr_t)chain, 2084};
+
+  issue("SEV_PDH_CERT_EXPORT, reader", reader, SEV_PDH_CERT_EXPORT, &export);
+  printf("its lengths: %u, %u\n", export.pdh_cert_len, export.cert_chain_len);
+  printf("its usages: 0x%x, 0x%x, 0x%x, 0x%x\n", *(uint32_t *)(pdh + 8), *(uint32_t *)(chain + 8),
+         *(uint32_t *)(chain + 2092), *(uint32_t *)(chain + 4176));
+  export.cert_chain_len = 0;
+  issue("SEV_PDH_CERT_EXPORT, no room", reader, SEV_PDH_CERT_EXPORT, &export);
+  printf("its lengths: %u, %u\n", export.pdh_cert_len, export.cert_chain_len);
+  export.pdh_cert_len = sizeof pdh;
+  issue("SEV_PDH_CERT_EXPORT, 0x4001 bytes", reader, SEV_PDH_CERT_EXPORT, &export);
+  export.pdh_cert_len = 2084, export.pdh_cert_address = (uintptr_t)area + PAGE;
+  issue("SEV_PDH_CERT_EXPORT, read-only buffer", reader, SEV_PDH_CERT_EXPORT, &export);
+  issue("SEV_PDH_CERT_EXPORT, unmapped data", reader, SEV_PDH_CERT_EXPORT, (void *)8);
+  issue("SEV_PEK_CSR, reader", reader, SEV_PEK_CSR, &csr);
+  issue("SEV_PEK_CSR, no room", writer, SEV_PEK_CSR, &csr);
+  printf("its length: %u\n", csr.length);
+  csr.address = (uintptr_t)pdh, csr.length = sizeof pdh;
+  issue("SEV_PEK_CSR, 0x4001 bytes", writer, SEV_PEK_CSR, &csr);
+  csr.length = 2084;
+  issue("SEV_PEK_CSR", writer, SEV_PEK_CSR, &csr);
+  printf("its signers: 0x%x, 0x%x\n", *(uint32_t *)(pdh + 0x414), *(uint32_t *)(pdh + 0x61c));
+  issue("SEV_PEK_CERT_IMPORT, reader", reader, SEV_PEK_CERT_IMPORT, &import);
+  issue("SEV_PEK_CERT_IMPORT, unsigned", writer, SEV_PEK_CERT_IMPORT, &import);
+  import.oca_cert_len = 2083;
+  issue("SEV_PEK_CERT_IMPORT, too short", writer, SEV_PEK_CERT_IMPORT, &import);
+  import.oca_cert_len = sizeof chain;
+  issue("SEV_PEK_CERT_IMPORT, 0x4001 bytes", writer, SEV_PEK_CERT_IMPORT, &import);
+  import.oca_cert_len = 2084, import.oca_cert_address = 8;
+  issue("SEV_PEK_CERT_IMPORT, unmapped OCA", writer, SEV_PEK_CERT_IMPORT, &import);
+  import.pek_cert_address = 0;
+  issue("SEV_PEK_CERT_IMPORT, no PEK", writer, SEV_PEK_CERT_IMPORT, &import);
+  issue("SEV_PEK_GEN, reader", reader, SEV_PEK_GEN, 0);
+  issue("SEV_PEK_GEN, data that is not looked at", writer, SEV_PEK_GEN, (void *)8);
+  issue("SEV_PDH_GEN, reader", reader, SEV_PDH_GEN, 0);
+  issue("SEV_PDH_GEN", writer, SEV_PDH_GEN, 0);
+  issue("SEV_FACTORY_RESET, reader", reader, SEV_FACTORY_RESET, 0);
+  issue("SEV_FACTORY_RESET", writer, SEV_FACTORY_RESET, 0);
+  issue("SEV_PLATFORM_STATUS", reader, SEV_PLATFORM_STATUS, area);
+  printf("its state: %d\n", area[2]);
+  export = (struct sev_user_data_pdh_cert_export){(uintptr_t)pdh, 2084, (uintptr_t)chain, 6252};
+  issue("SEV_PDH_CERT_EXPORT after it, reader", reader, SEV_PDH_CERT_EXPORT, &export);
+  issue("SEV_PDH_CERT_EXPORT after it, writer", writer, SEV_PDH_CERT_EXPORT, &export);
+}
+
 static int sev(const char *path) {
   area = pages();
   int reader = open(path, O_RDONLY), writer = open(path, O_RDWR);
@@ -277,7 +327,7 @@ static int sev(const char *path) {
   issue("SNP_VLEK_LOAD, all zero", writer, VLEK_LOAD, area);
   area[0] = 16, area[8] = 8;
   issue("SNP_VLEK_LOAD, unmapped hash stick", writer, VLEK_LOAD, area);
-  issue("SEV_FACTORY_RESET, reader", reader, SEV_FACTORY_RESET, 0);
+  legacy(reader, writer);
   issue("command 13", writer, 13, area);
   issue("command 0xffffffff", writer, 0xffffffff, area);
   say("another ioctl", ioctl(writer, _IOWR('S', 1, struct sev_issue_cmd), area));

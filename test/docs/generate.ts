@@ -38,6 +38,7 @@ const LAYOUT_SECTIONS: Readonly<Record<string, string>> = {
   'kvm-run.ts': 'KVM: kvm_run',
   'dev-sev.ts': '/dev/sev',
   'dev-sev-guest.ts': '/dev/sev-guest',
+  'sev-certificate.ts': 'Certificates of legacy SEV',
   'fuse.ts': '/dev/fuse',
 };
 

@@ -6,6 +6,8 @@ import {
   type SevCmdName,
   SevDataGetId,
   SevDataInit,
+  SevDataPdhCertExport,
+  SevDataPekCsr,
   SevDataSnpActivate,
   SevDataSnpAddr,
   SevDataSnpCommit,
@@ -29,8 +31,9 @@ import {
 import { buildFirmwareImage } from '../../src/firmware/firmware-image.ts';
 import type { GuestCmdName, PlatformState } from '../../src/firmware/states.ts';
 import { chipWrappingKey, descend, topStick, wrapHashstick } from '../../src/keys/index.ts';
-import { asid, type Spa, spaOf } from '../../src/lib/addresses.ts';
+import { asid, pfn, type Spa, spaOf } from '../../src/lib/addresses.ts';
 import { seededRandom } from '../../src/os/node-crypto.ts';
+import { askCsr, importBuffer, Owner } from './sev-owner.ts';
 import { crypto, flags, SECRET, sealMessage, type TestGuest, type TestHost } from './test-host.ts';
 
 /** Buffers that make each guest command succeed where the state lets it. */
@@ -127,6 +130,27 @@ export function platformBuffer(host: TestHost, command: SevCmdName, state: Platf
       return SevDataSnpAddr.encode({ address: outputPage() });
     case 'SEV_CMD_SNP_PAGE_RECLAIM':
       return SevDataSnpPageReclaim.encode({ paddr: outputPage() });
+    case 'SEV_CMD_PEK_CSR':
+      return SevDataPekCsr.encode({ address: outputPage(), len: 2084 });
+    case 'SEV_CMD_PDH_CERT_EXPORT': {
+      const chain = host.alloc(2);
+      if (state === 'INIT') {
+        host.makeFirmware(chain);
+        host.makeFirmware(pfn(chain + 1));
+      }
+      return SevDataPdhCertExport.encode({
+        pdh_cert_address: outputPage(),
+        pdh_cert_len: 2084,
+        cert_chain_address: spaOf(chain),
+        cert_chain_len: 6252,
+      });
+    }
+    case 'SEV_CMD_PEK_CERT_IMPORT': {
+      const owner = new Owner();
+      const { status, csr } = askCsr(host, 2084, state === 'INIT');
+      const pek = status === 0 ? owner.sign(csr) : new Uint8Array(2084);
+      return importBuffer(host, pek, owner.certificate);
+    }
     case 'SEV_CMD_INIT':
       return SevDataInit.encode({});
     case 'SEV_CMD_DOWNLOAD_FIRMWARE':

@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { PRODUCT_LINES, type ProductLine } from '../../src/abi/product.ts';
+import { SevCertificate } from '../../src/abi/sev-certificate.ts';
 import { fromPem } from '../../src/certs/pem.ts';
 import {
   AMD_RATE,
@@ -14,8 +15,15 @@ import {
   makeTlsAuthority,
   makeTlsIdentity,
 } from '../../src/kds/index.ts';
-import { chipWrappingKey, descend, endorsementKey, topStick, unwrapHashstick } from '../../src/keys/index.ts';
-import { fromHex, toHex } from '../../src/lib/bytes.ts';
+import {
+  chipEndorsementKey,
+  chipWrappingKey,
+  descend,
+  endorsementKey,
+  topStick,
+  unwrapHashstick,
+} from '../../src/keys/index.ts';
+import { fromHex, reversed, toHex } from '../../src/lib/bytes.ts';
 import { EnvironmentError } from '../../src/lib/errors.ts';
 import { seededRandom } from '../../src/os/node-crypto.ts';
 import { endorsementOf } from '../../src/verify/profile.ts';
@@ -372,6 +380,50 @@ describe('a hostile client', () => {
       expect(await half).toBe('');
       expect(await idle).toBe('');
     });
+  });
+});
+
+describe('certificates of legacy SEV', () => {
+  const CA = (product: ProductLine): string => formatKdsTarget({ type: 'sev_ca', product });
+  const cekOf = (hwid: string): string => formatKdsTarget({ type: 'cek', hwid });
+
+  it.each(PRODUCT_LINES)('of %s: the CEK of a chip by its id, ASK and ARK above it', async (product) => {
+    await withService({}, async ({ server }) => {
+      const whole = toHex(CHIPS[product].chipId);
+      const answers = await Promise.all(
+        [whole, whole.toUpperCase(), hwid(product)].map((id) => ask(server.http!, `/cek/id/${id}`)),
+      );
+      const { publicPoint } = chipEndorsementKey(crypto, CHIPS[product].secret, product);
+      for (const { status, headers, body } of answers) {
+        expect([status, headers['content-type'], body.length]).toEqual([
+          200,
+          'application/octet-stream',
+          2084,
+        ]);
+        const qx = SevCertificate.get(body, 'qx');
+        expect(toHex(reversed(qx.subarray(0, 48)))).toBe(toHex(publicPoint.subarray(1, 49)));
+      }
+      expect(answers[0]!.body.equals(answers[1]!.body)).toBe(false);
+      const [first, second] = [await ask(server.http!, CA(product)), await ask(server.http!, CA(product))];
+      expect([first.status, first.body.length, first.body.equals(second.body)]).toEqual([200, 3200, true]);
+    });
+  });
+
+  it('know no other chip, count against the rate and can be spoilt', async () => {
+    await withService(
+      { rate: AMD_RATE, fault: 'cek=bad-signature*1,sev-ca=404' },
+      async ({ server, clock }) => {
+        const spoilt = await ask(server.http!, cekOf(hwid('Milan')));
+        expect(await ask(server.http!, cekOf(hwid('Milan')))).toMatchObject({ status: 429 });
+        clock.advance(10_000);
+        const good = await ask(server.http!, cekOf(hwid('Milan')));
+        const free = good.body.subarray(0x61c);
+        expect([spoilt.status, spoilt.body.subarray(0x61c).equals(free)]).toEqual([200, true]);
+        expect(spoilt.body.subarray(0, 0x41c).equals(good.body.subarray(0, 0x41c))).toBe(true);
+        expect((await ask(server.http!, cekOf('ab'.repeat(64)))).status).toBe(404);
+        expect((await ask(server.http!, CA('Milan'))).status).toBe(404);
+      },
+    );
   });
 });
 

@@ -20,6 +20,8 @@ const snpguest = (subcommand: string, args: string): Step =>
 
 const snphost = (args: string): Step => step('snphost', args, `$BIN/snphost ${args}`);
 
+const sevctl = (args: string): Step => step('sevctl', args, `$BIN/sevctl ${args}`);
+
 const go = (subcommand: string, command: string): Step => step('go-sev-guest', subcommand, command);
 
 const ATTEST = '$BIN/attest -inform hex -infile nonce.hex';
@@ -28,6 +30,7 @@ const CHECK = '$BIN/check -product_name Milan-B1 -product_key_path kds/chain.pem
 const WITHOUT_CONFIGFS = 'mount -t tmpfs none /sys/kernel/config';
 /** Certificate and key by which the key service knows the cloud provider. */
 const CSP = 'state/tls/client-softsnp.example.pem state/tls/client-softsnp.example.key';
+const SEV_CA = 'https://kdsintf.amd.com/developer/eula/sev/ask_ark_milan.cert';
 const ENTRY = '/sys/kernel/config/tsm/report/hand';
 
 /** In this order: later ones use what earlier ones wrote. */
@@ -110,6 +113,31 @@ export const STEPS: readonly Step[] = [
     'report and verify attestation, VLEK',
     '$BIN/snpguest report vlek.bin request-vlek.bin --random && $BIN/snpguest verify attestation vlek vlek.bin',
   ),
+  sevctl('ok'),
+  sevctl('show flags'),
+  sevctl('show guests'),
+  sevctl('show identifier'),
+  sevctl('show version'),
+  sevctl('export chain.bin'),
+  step('curl', 'kdsintf.amd.com ask_ark_milan.cert', `curl -sSf -o ask_ark.cert ${SEV_CA}`),
+  sevctl('verify --sev chain.bin --ca ask_ark.cert'),
+  sevctl('verify --ca ask_ark.cert'),
+  step('sevctl', 'verify --sev chain.bin, refusing softsnp’s root', '! $BIN/sevctl verify --sev chain.bin'),
+  step('sevctl', 'export --full, refusing softsnp’s root', '! $BIN/sevctl export --full full.bin'),
+  sevctl('session chain.bin 1'),
+  sevctl('generate oca.cert oca.key'),
+  sevctl('provision oca.cert oca.key'),
+  step('sevctl', 'show flags, now owned', '$BIN/sevctl show flags | grep -qx owned'),
+  sevctl('export owned.bin'),
+  sevctl('verify --sev owned.bin --oca oca.cert --ca ask_ark.cert'),
+  step('sevctl', 'provision, refused to an owned platform', '! $BIN/sevctl provision oca.cert oca.key'),
+  sevctl('rotate'),
+  sevctl('export rotated.bin'),
+  sevctl('verify --sev rotated.bin --oca oca.cert --ca ask_ark.cert'),
+  sevctl('reset'),
+  step('sevctl', 'show flags, owned no more', '! $BIN/sevctl show flags | grep -qx owned'),
+  sevctl('export reset.bin'),
+  sevctl('verify --sev reset.bin --ca ask_ark.cert'),
   // Last, for nothing brings the key back.
   {
     ...snpguest('key, message version 2', 'key lmv.key vcek --vmpl 1 --launch_mit_vector 0'),

@@ -26,6 +26,7 @@ import { root, tool } from './tools.ts';
 const CLIENTS = {
   snpguest: tool('cargo/bin/snpguest', 'snpguest'),
   snphost: tool('cargo/bin/snphost', 'snphost'),
+  sevctl: tool('cargo/bin/sevctl', 'sevctl'),
   attest: tool('go/attest', 'go-sev-guest attest'),
   check: tool('go/check', 'go-sev-guest check'),
   show: tool('go/show', 'go-sev-guest show'),
@@ -156,6 +157,20 @@ describe.each(identities)('real clients as $who', (identity) => {
     expect(tests.filter(({ status }) => status !== 'pass')).toEqual([]);
   });
 
+  it.skipIf(skip)('gave the platform to sevctl’s owner, whose PEK stayed while the PDH was rotated', () => {
+    const [PDH, PEK, OCA, CEK] = [0, 1, 2, 3] as const;
+    const certificate = (chain: string, at: number) => file(chain).subarray(2084 * at, 2084 * (at + 1));
+    const isSame = (at: number, one: string, other: string): boolean =>
+      certificate(one, at).equals(certificate(other, at));
+    expect(certificate('owned.bin', OCA).equals(file('oca.cert'))).toBe(true);
+    expect(isSame(OCA, 'owned.bin', 'chain.bin')).toBe(false);
+    expect([PDH, PEK, OCA].map((at) => isSame(at, 'owned.bin', 'rotated.bin'))).toEqual([false, true, true]);
+    expect([PDH, PEK, OCA].map((at) => isSame(at, 'chain.bin', 'reset.bin'))).toEqual([false, false, false]);
+    // The key service signs it anew each time; what it signs stays.
+    const signed = (chain: string) => certificate(chain, CEK).subarray(0, 0x414);
+    expect(signed('reset.bin').equals(signed('chain.bin'))).toBe(true);
+  });
+
   it.skipIf(skip)('got reports with the data they asked for, which softsnp verify accepts', async () => {
     const nonce = Buffer.from(file('nonce.hex').toString().trim(), 'hex');
     const asked = { 'report.bin': file('request.bin'), 'go-plain.bin': nonce, 'tsm.bin': nonce };
@@ -261,7 +276,9 @@ const firstLine = (text: string): string => text.split('\n')[0]!.trim();
 const INTEROP = join(root, 'docs', 'interop.md');
 const [BEGIN, END] = ['<!-- clients: written by test/oracle/clients.test.ts -->', '<!-- clients: end -->'];
 
-function version(name: 'snpguest' | 'snphost'): string {
+const VERSIONS = ['snpguest', 'snphost', 'sevctl'] as const;
+
+function version(name: (typeof VERSIONS)[number]): string {
   return execFileSync(join(bins, name), ['--version'], { encoding: 'utf8' }).trim();
 }
 
@@ -275,7 +292,7 @@ function matrix(): string {
   return [
     BEGIN,
     '',
-    `${version('snpguest')}, ${version('snphost')}, go-sev-guest tools v0.15.0; one guest, key service intercepted.`,
+    `${VERSIONS.map(version).join(', ')}, go-sev-guest tools v0.15.0; one guest, key service intercepted.`,
     '',
     `| client | subcommand | ${columns.join(' | ')} |`,
     `|---|---|${columns.map(() => '---|').join('')}`,

@@ -3,10 +3,12 @@
 import { closeSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { SEV_ISSUE_CMD, SevIssueCmd, SevUserCmd } from '../../src/abi/dev-sev.ts';
+import { SEV_ISSUE_CMD, SevIssueCmd, SevUserCmd, SevUserDataPdhCertExport } from '../../src/abi/dev-sev.ts';
 import { Errno } from '../../src/abi/errno.ts';
 import { encodeTcb } from '../../src/abi/tcb-version.ts';
 import type { FileHandle, FileNode, IoctlRequest } from '../../src/devices/fuse/filesystem.ts';
+import { TestMemory } from '../../src/devices/testing.ts';
+import { toHex } from '../../src/lib/bytes.ts';
 import { tryLock } from '../../src/os/ofd-lock.ts';
 import { parseBlobFault } from '../../src/service/blob-faults.ts';
 import { askExtReport, guestSpec, judge, type ServiceHost, serviceHost } from './service-host.ts';
@@ -220,6 +222,41 @@ describe('/dev/sev of a running host', () => {
     const status = SevIssueCmd.encode({ cmd: SevUserCmd.SNP_PLATFORM_STATUS, data: 0n });
     expect(await handle.ioctl!(request(status))).toMatchObject({ result: -Errno.EINVAL });
     unlock();
+  });
+
+  /** One command in memory of its own: the PDH, when the command exports it. */
+  const legacy = async (cmd: number): Promise<string> => {
+    const memory = new TestMemory();
+    const pdh = memory.map(new Uint8Array(2084));
+    const data = memory.map(
+      SevUserDataPdhCertExport.encode({
+        ...{ pdh_cert_address: pdh, pdh_cert_len: 2084 },
+        ...{ cert_chain_address: memory.map(new Uint8Array(6252)), cert_chain_len: 6252 },
+      }),
+    );
+    const input = SevIssueCmd.encode({ cmd, data });
+    expect(await (await open()).ioctl!({ ...request(input), memory })).toMatchObject({ result: 0 });
+    return toHex(memory.at(pdh));
+  };
+
+  it('has the keys of legacy SEV saved before it answers, and goes on with them', async () => {
+    begin();
+    const before = host.saved.length;
+    const first = await legacy(SevUserCmd.SEV_PDH_CERT_EXPORT);
+    expect(host.saved.length).toBe(before + 1);
+    expect(await legacy(SevUserCmd.SEV_PDH_CERT_EXPORT)).toBe(first);
+    expect(host.saved.length).toBe(before + 1);
+    for (const cmd of [SevUserCmd.SEV_PDH_GEN, SevUserCmd.SEV_PEK_GEN, SevUserCmd.SEV_FACTORY_RESET]) {
+      await legacy(cmd);
+    }
+    expect(host.saved.length).toBe(before + 4);
+    const last = await legacy(SevUserCmd.SEV_PDH_CERT_EXPORT);
+    expect(last).not.toBe(first);
+    const state = host.saved.at(-1)!;
+    host.close();
+    begin(2, state);
+    expect(await legacy(SevUserCmd.SEV_PDH_CERT_EXPORT)).toBe(last);
+    expect(host.saved).toEqual([]);
   });
 });
 

@@ -335,11 +335,14 @@ describe('a snapshot', () => {
     host.guest('a').queue.end();
     host.guest('a').ended = 'it was made to';
     await sevCommand(await openDevSev(host), SevUserCmd.SEV_FACTORY_RESET);
+    await sevCommand(await openDevSev(host), SevUserCmd.SEV_PEK_GEN);
     const outside = await seen(host);
     const document = await saved(host);
     await host.launch('c');
+    await sevCommand(await openDevSev(host), SevUserCmd.SEV_PEK_GEN);
     await restore(document);
     expect(await seen(host)).toEqual(outside);
+    expect((await saved(host)).platform).toEqual(document.platform);
     expect((await saved(host)).guests).toEqual(document.guests);
     expect((await askExtReport(host.guest('a'))).ret).toBe(-Errno.EIO);
   });
@@ -406,6 +409,7 @@ describe('the document', () => {
           : typeof value;
     host.control.addFault({ rule: 'certs=busy*2' });
     host.control.addFault({ rule: 'vcek=500*2' });
+    await sevCommand(await openDevSev(host), SevUserCmd.SEV_PEK_GEN);
     expect(members(await saved(host))).toEqual(members(described));
   });
 });

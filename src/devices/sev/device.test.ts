@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Every row of [DEVICES] "/dev/sev (host)", on the modelled kernel and firmware. */
 import { describe, expect, it } from 'vitest';
+import { Owner } from '../../../test/firmware/sev-owner.ts';
 import {
   SEV_ISSUE_CMD,
   SevIssueCmd,
@@ -13,11 +14,12 @@ import {
   SevUserDataStatus,
 } from '../../abi/dev-sev.ts';
 import { Errno } from '../../abi/errno.ts';
+import { SevCertificate, SevCertUsage } from '../../abi/sev-certificate.ts';
 import { SevRet } from '../../abi/sev-status.ts';
 import { SevCmd, SevDataSnpConfig, SevUserDataSnpStatus } from '../../abi/snp-commands.ts';
 import { chipWrappingKey, descend, topStick, wrapHashstick } from '../../keys/index.ts';
 import { TestHost } from '../../kvm/testing.ts';
-import { readU32 } from '../../lib/bytes.ts';
+import { readU32, toHex } from '../../lib/bytes.ts';
 import { nodeCrypto, seededRandom } from '../../os/node-crypto.ts';
 import { TestFile, TestMemory } from '../testing.ts';
 import { type SevAnswer, SevDevice } from './device.ts';
@@ -146,7 +148,10 @@ describe('write permission of the descriptor', () => {
   it('is needed by SEV_PDH_CERT_EXPORT only while the platform is not in INIT', () => {
     const down = new Client(false, new TestHost(undefined, { initOnProbe: false }));
     expect(down.call(C.SEV_PDH_CERT_EXPORT, new Uint8Array(24))[0]).toBe(-Errno.EPERM);
-    expect(new Client(false).call(C.SEV_PDH_CERT_EXPORT, new Uint8Array(24))[0]).toBe(-Errno.EIO);
+    expect(new Client(false).call(C.SEV_PDH_CERT_EXPORT, new Uint8Array(24))).toEqual([
+      -Errno.EIO,
+      SevRet.SEV_RET_INVALID_LEN,
+    ]);
   });
 });
 
@@ -203,28 +208,94 @@ describe('legacy commands', () => {
     expect(bytes.subarray(12)).toEqual(new Uint8Array(4).fill(0xee));
   });
 
-  it('SEV_PEK_CSR: a length above 0x4000 is EFAULT', () => {
+  const CERT = 2084;
+  const csr = (client: Client, address: bigint, length: number): [number, number | null, number] => {
+    const data = client.memory.map(SevUserDataPekCsr.encode({ address, length }));
+    const result = client.call(C.SEV_PEK_CSR, data);
+    expect(SevUserDataPekCsr.get(client.memory.at(data), 'address')).toBe(address);
+    return [...result, SevUserDataPekCsr.get(client.memory.at(data), 'length')];
+  };
+
+  it('SEV_PEK_CSR: 2084 bytes, a query for anything less, EFAULT for more than 0x4000', () => {
     const client = new Client(true);
-    const address = client.memory.map(new Uint8Array(0x4001));
-    const csr = (length: number) =>
-      client.call(C.SEV_PEK_CSR, SevUserDataPekCsr.encode({ address, length }))[0];
-    expect([csr(0x4001), csr(0x4000), csr(0)]).toEqual([-Errno.EFAULT, -Errno.EIO, -Errno.EIO]);
+    const address = client.memory.map(new Uint8Array(0x4001).fill(0xee));
+    expect(csr(client, address, 0x4001)).toEqual([-Errno.EFAULT, CALLERS_OWN, 0x4001]);
+    expect(client.memory.at(address)).toEqual(new Uint8Array(0x4001).fill(0xee));
+    for (const [at, length] of [
+      [0n, 0],
+      [0n, CERT],
+      [0n, 0x4001],
+      [address, 0],
+    ] as const) {
+      expect(csr(client, at, length)).toEqual([-Errno.EIO, SevRet.SEV_RET_INVALID_LEN, CERT]);
+    }
+    expect(client.memory.at(address)).toEqual(new Uint8Array(0x4001).fill(0xee));
+    expect(csr(client, address, 0x4000)).toEqual([0, 0, CERT]);
+    const bytes = client.memory.at(address);
+    expect(SevCertificate.decode(bytes.slice(0, CERT))).toMatchObject({ pubkey_usage: SevCertUsage.PEK });
+    expect(bytes.subarray(CERT)).toEqual(new Uint8Array(0x4001 - CERT).fill(0xee));
+    expect(csr(client, 8n, CERT)).toEqual([-Errno.EFAULT, 0, CERT]);
+    expect(csr(client, client.memory.map(new Uint8Array(CERT), false), CERT)[0]).toBe(-Errno.EFAULT);
   });
 
-  it('SEV_PDH_CERT_EXPORT: a length above 0x4000 is EFAULT', () => {
-    const client = new Client(true);
-    const address = client.memory.map(new Uint8Array(0x4001));
-    const fits = {
-      ...{ pdh_cert_address: address, pdh_cert_len: 0x4000 },
-      ...{ cert_chain_address: address, cert_chain_len: 0x4000 },
+  const certExport = (client: Client, change: Partial<SevUserDataPdhCertExport>) => {
+    const pdh = client.memory.map(new Uint8Array(0x4000).fill(0xee));
+    const chain = client.memory.map(new Uint8Array(0x4000).fill(0xee));
+    const request = {
+      ...{ pdh_cert_address: pdh, pdh_cert_len: 0x4000 },
+      ...{ cert_chain_address: chain, cert_chain_len: 0x4000 },
+      ...change,
     };
-    for (const [change, errno] of [
-      [{}, Errno.EIO],
-      [{ pdh_cert_len: 0x4001 }, Errno.EFAULT],
-      [{ cert_chain_len: 0x4001 }, Errno.EFAULT],
-    ] as const) {
-      const request = SevUserDataPdhCertExport.encode({ ...fits, ...change });
-      expect(client.call(C.SEV_PDH_CERT_EXPORT, request)[0]).toBe(-errno);
+    const data = client.memory.map(SevUserDataPdhCertExport.encode(request));
+    const [ret] = client.call(C.SEV_PDH_CERT_EXPORT, data);
+    const after = SevUserDataPdhCertExport.decode(client.memory.at(data));
+    expect([after.pdh_cert_address, after.cert_chain_address]).toEqual([
+      request.pdh_cert_address,
+      request.cert_chain_address,
+    ]);
+    return {
+      ret,
+      lengths: [after.pdh_cert_len, after.cert_chain_len],
+      blobs: [client.memory.at(pdh), client.memory.at(chain)] as const,
+    };
+  };
+
+  it('SEV_PDH_CERT_EXPORT: PDH, and PEK, OCA and CEK, and nothing behind them', () => {
+    const { ret, lengths, blobs } = certExport(new Client(false), {});
+    expect([ret, lengths]).toEqual([0, [CERT, 3 * CERT]]);
+    const usages = [0, 1, 2].map((i) => SevCertificate.get(blobs[1], 'pubkey_usage', i * CERT));
+    expect([SevCertificate.get(blobs[0], 'pubkey_usage'), ...usages]).toEqual([
+      SevCertUsage.PDH,
+      SevCertUsage.PEK,
+      SevCertUsage.OCA,
+      SevCertUsage.CEK,
+    ]);
+    expect(blobs[0].subarray(CERT)).toEqual(new Uint8Array(0x4000 - CERT).fill(0xee));
+    expect(blobs[1].subarray(3 * CERT)).toEqual(new Uint8Array(0x4000 - 3 * CERT).fill(0xee));
+  });
+
+  it.each([{ pdh_cert_address: 0n }, { pdh_cert_len: 0 }, { cert_chain_address: 0n }, { cert_chain_len: 0 }])(
+    'SEV_PDH_CERT_EXPORT with %o asks for both lengths and touches no buffer',
+    (change) => {
+      const { ret, lengths, blobs } = certExport(new Client(false), change);
+      expect([ret, lengths]).toEqual([-Errno.EIO, [CERT, 3 * CERT]]);
+      expect(blobs).toEqual([new Uint8Array(0x4000).fill(0xee), new Uint8Array(0x4000).fill(0xee)]);
+    },
+  );
+
+  it('SEV_PDH_CERT_EXPORT: too small is a query, a length above 0x4000 or a fault EFAULT', () => {
+    const client = new Client(true);
+    expect(certExport(client, { cert_chain_len: 3 * CERT - 1 })).toMatchObject({
+      ...{ ret: -Errno.EIO, lengths: [CERT, 3 * CERT] },
+    });
+    for (const change of [
+      { pdh_cert_len: 0x4001 },
+      { cert_chain_len: 0x4001 },
+      { pdh_cert_address: 8n },
+      { cert_chain_address: 8n },
+      { cert_chain_address: client.memory.map(new Uint8Array(0x4000), false) },
+    ]) {
+      expect(certExport(client, change).ret).toBe(-Errno.EFAULT);
     }
   });
 
@@ -239,8 +310,31 @@ describe('legacy commands', () => {
     };
     client.call(C.SEV_PEK_CERT_IMPORT, SevUserDataPekCertImport.encode(both));
     const address = client.memory.map(new Uint8Array(0x4000).fill(0xee));
-    client.call(C.SEV_PEK_CSR, SevUserDataPekCsr.encode({ address, length: 0x4000 }));
-    expect(client.memory.at(address)).toEqual(new Uint8Array(0x4000));
+    // Too small: the driver copies the whole of its own buffer out, which nobody has filled.
+    expect(csr(client, address, CERT - 1)[0]).toBe(-Errno.EIO);
+    expect(client.memory.at(address).subarray(0, CERT - 1)).toEqual(new Uint8Array(CERT - 1));
+  });
+
+  it('an owner takes the platform, and a reset gives it back', () => {
+    const client = new Client(true);
+    const owner = new Owner();
+    const flags = (): number => {
+      const data = client.memory.map(new Uint8Array(12));
+      client.issue(C.SEV_PLATFORM_STATUS, data);
+      return SevUserDataStatus.get(client.memory.at(data), 'flags');
+    };
+    const take = () => {
+      const at = client.memory.map(new Uint8Array(CERT));
+      csr(client, at, CERT);
+      const request = SevUserDataPekCertImport.encode({
+        ...{ pek_cert_address: client.memory.map(owner.sign(client.memory.at(at))), pek_cert_len: CERT },
+        ...{ oca_cert_address: client.memory.map(owner.certificate), oca_cert_len: CERT },
+      });
+      return client.call(C.SEV_PEK_CERT_IMPORT, request);
+    };
+    expect([take(), flags()]).toEqual([[0, 0], 0x101]);
+    expect(take()).toEqual([-Errno.EIO, SevRet.SEV_RET_ALREADY_OWNED]);
+    expect([client.call(C.SEV_FACTORY_RESET, 0n), flags()]).toEqual([[0, 0], 0]);
   });
 
   it('SEV_PEK_CERT_IMPORT: pointer 0, length 0 or length above 0x4000 is EINVAL, a fault EFAULT', () => {
@@ -259,6 +353,16 @@ describe('legacy commands', () => {
       expect(call({ [`${name}_address`]: 8n })).toBe(-Errno.EFAULT);
     }
     expect(call({})).toBe(-Errno.EIO);
+  });
+
+  it.each(['SEV_PEK_GEN', 'SEV_PDH_GEN'] as const)('%s: another PDH for everybody', (name) => {
+    const client = new Client(true);
+    const pdh = (): string => toHex(certExport(client, {}).blobs[0].subarray(0, CERT));
+    const before = pdh();
+    expect(client.call(C[name], 0n)).toEqual([0, 0]);
+    const after = pdh();
+    expect(after).not.toBe(before);
+    expect(pdh()).toBe(after);
   });
 
   it('SEV_GET_ID: 128 bytes, the first 64 the chip', () => {

@@ -206,12 +206,18 @@ export class SevDevice {
     if (memory.write(data, returned) !== null) {
       return false;
     }
-    return dataShape.blobs.every((blob, i) => {
-      const address = readU64(given, blob.address);
-      const room = address === 0n ? 0 : Math.min(lengthOf(blob, given), BLOB_MAX_SIZE);
-      const bytes = this.#read(BLOBS_AT + i * BLOB_MAX_SIZE, Math.min(room, lengthOf(blob, returned)));
-      return bytes.length === 0 || memory.write(address, bytes) === null;
-    });
+    const rooms = dataShape.blobs.map((blob) =>
+      readU64(given, blob.address) === 0n ? 0 : Math.min(lengthOf(blob, given), BLOB_MAX_SIZE),
+    );
+    // One buffer left out makes it a question for the lengths, and the driver fills none.
+    return (
+      rooms.includes(0) ||
+      dataShape.blobs.every((blob, i) => {
+        const size = Math.min(rooms[i]!, lengthOf(blob, returned));
+        const bytes = this.#read(BLOBS_AT + i * BLOB_MAX_SIZE, size);
+        return memory.write(readU64(given, blob.address), bytes) === null;
+      })
+    );
   }
 
   #at(offset: number): Uaddr {

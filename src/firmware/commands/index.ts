@@ -5,6 +5,7 @@ import { SevRet, type SevStatus } from '../../abi/sev-status.ts';
 import type { SevCmdName } from '../../abi/snp-commands.ts';
 import type { Platform } from '../platform.ts';
 import { getId, init, platformStatus, shutdown } from './legacy.ts';
+import { factoryReset, pdhCertExport, pdhGen, pekCertImport, pekCsr, pekGen } from './legacy-certificates.ts';
 import { snpActivate } from './snp-activate.ts';
 import { snpCommit } from './snp-commit.ts';
 import { snpConfig } from './snp-config.ts';
@@ -81,18 +82,18 @@ export const COMMANDS: Readonly<Record<SevCmdName, Command>> = {
   SEV_CMD_INIT: init,
   SEV_CMD_INIT_EX: unsupported,
   SEV_CMD_SHUTDOWN: shutdown,
-  SEV_CMD_FACTORY_RESET: shutdown,
+  SEV_CMD_FACTORY_RESET: factoryReset,
   SEV_CMD_PLATFORM_STATUS: platformStatus,
   SEV_CMD_GET_ID: getId,
   SEV_CMD_DF_FLUSH: snpDfFlush,
   SEV_CMD_DOWNLOAD_FIRMWARE: downloadFirmware,
   SEV_CMD_NOP: nothing,
   SEV_CMD_RING_BUFFER: unsupported,
-  SEV_CMD_PEK_GEN: unsupported,
-  SEV_CMD_PEK_CSR: unsupported,
-  SEV_CMD_PEK_CERT_IMPORT: unsupported,
-  SEV_CMD_PDH_CERT_EXPORT: unsupported,
-  SEV_CMD_PDH_GEN: unsupported,
+  SEV_CMD_PEK_GEN: pekGen,
+  SEV_CMD_PEK_CSR: pekCsr,
+  SEV_CMD_PEK_CERT_IMPORT: pekCertImport,
+  SEV_CMD_PDH_CERT_EXPORT: pdhCertExport,
+  SEV_CMD_PDH_GEN: pdhGen,
   SEV_CMD_LAUNCH_START: unsupported,
   SEV_CMD_RECEIVE_START: unsupported,
   SEV_CMD_DECOMMISSION: noSuchGuest,

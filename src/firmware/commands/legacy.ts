@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The legacy SEV commands a host still gives a chip whose guests are all SNP. [LINUX] drivers/crypto/ccp */
-import { SEV_STATUS_FLAGS_CONFIG_ES, SevPlatformState, SevUserDataStatus } from '../../abi/dev-sev.ts';
+import {
+  SEV_STATUS_FLAGS_CONFIG_ES,
+  SEV_STATUS_FLAGS_OWNED,
+  SevPlatformState,
+  SevUserDataStatus,
+} from '../../abi/dev-sev.ts';
 import { SevRet, type SevStatus } from '../../abi/sev-status.ts';
 import { SevDataGetId, SevDataInit } from '../../abi/snp-commands.ts';
 import { PAGES_PER_2M, pfnOf, type Spa } from '../../lib/addresses.ts';
@@ -54,7 +59,7 @@ function checkTrustedRegion(platform: Platform, at: bigint, length: number): Sev
   return SevRet.SEV_RET_SUCCESS;
 }
 
-/** Ends legacy SEV, and with it what INIT set. Legacy SHUTDOWN; FACTORY_RESET has nothing more to forget. */
+/** Ends legacy SEV, and with it what INIT set. Legacy SHUTDOWN */
 export function shutdown(platform: Platform): SevStatus {
   platform.legacyEs = false;
   return SevRet.SEV_RET_SUCCESS;
@@ -66,7 +71,7 @@ export function platformStatus(platform: Platform, bufferAt: bigint): SevStatus 
   if (refused !== SevRet.SEV_RET_SUCCESS) {
     return refused;
   }
-  const { firmwareVersion } = platform;
+  const { firmwareVersion, keptSevIdentity } = platform;
   platform.deliver(
     bufferAt,
     SevUserDataStatus.encode({
@@ -74,7 +79,9 @@ export function platformStatus(platform: Platform, bufferAt: bigint): SevStatus 
       api_minor: firmwareVersion.minor,
       state:
         platform.legacyState === 'INIT' ? SevPlatformState.SEV_STATE_INIT : SevPlatformState.SEV_STATE_UNINIT,
-      flags: platform.legacyEs ? SEV_STATUS_FLAGS_CONFIG_ES : 0,
+      flags:
+        (keptSevIdentity?.owned === true ? SEV_STATUS_FLAGS_OWNED : 0) |
+        (platform.legacyEs ? SEV_STATUS_FLAGS_CONFIG_ES : 0),
       build: firmwareVersion.build,
       guest_count: 0,
     }),
@@ -93,23 +100,10 @@ export function getId(platform: Platform, bufferAt: bigint): SevStatus {
   if (typeof buffer === 'number') {
     return buffer;
   }
-  const refused = platform.checkOutput(bufferAt, SevDataGetId.size);
-  if (refused !== SevRet.SEV_RET_SUCCESS) {
-    return refused;
-  }
   const { chip } = platform;
   const ids = concat(...new Array<Uint8Array>(chip.sockets).fill(chip.chipId));
-  const fits = buffer.address !== 0n && buffer.len >= ids.length;
-  if (fits) {
-    const outputRefused = platform.checkOutput(buffer.address, ids.length);
-    if (outputRefused !== SevRet.SEV_RET_SUCCESS) {
-      return outputRefused;
-    }
-  }
-  platform.deliver(bufferAt, SevDataGetId.encode({ address: buffer.address, len: ids.length }));
-  if (!fits) {
-    return SevRet.SEV_RET_INVALID_LEN;
-  }
-  platform.deliver(buffer.address, ids);
-  return SevRet.SEV_RET_SUCCESS;
+  const { address, len } = buffer;
+  return platform.answerSized(bufferAt, SevDataGetId.encode({ address, len: ids.length }), [
+    { address, room: len, bytes: ids },
+  ]);
 }
