@@ -117,7 +117,7 @@ describe('softsnp ctl snapshot', () => {
     writeFileSync(at('x.json'), JSON.stringify({ softsnp_snapshot: 1, more: 'x'.repeat(17 << 20) }));
     await is(/more than 16777216 \[SNAPSHOT_INVALID\]/);
     truncateSync(at('x.json'), 40 << 20);
-    await is(/more than 33554432 \[OPTION_INVALID\]/);
+    await is(/FILE: .* has more than 33554432 bytes \[OPTION_INVALID\]/);
     expect((await restore('none')).stderr).toMatch(/\[FILE_UNREADABLE\]/);
     expect(await seen(host)).toEqual(before);
   });
@@ -135,7 +135,7 @@ describe('softsnp ctl snapshot', () => {
   it('explains itself', async () => {
     expect((await ctl('--help')).stdout).toMatch(/save.*\n?.*restore/s);
     expect((await ctl('save', '--help')).stdout).toMatch(/FILE.*--state.*--json/s);
-    expect((await ctl('restore', '--help')).stdout).toMatch(/all of it or nothing/);
+    expect((await ctl('restore', '--help')).stdout).toMatch(/all of\sit or nothing/);
     expect((await ctl('save')).code).toBe(1);
   });
 });
