@@ -7,7 +7,7 @@
 import { REPORT_SIZE, REPORT_VERSIONS } from '../abi/attestation-report.ts';
 import { fromPem, isOneDerSequence } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
-import { equalBytes, fromBase64, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
+import { copyOf, equalBytes, fromBase64, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { decodeDer, Tag } from './der.ts';
 
@@ -58,9 +58,9 @@ function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null
     const table = input.subarray(REPORT_SIZE);
     if (isTableAlone(table)) {
       return {
-        report: input.slice(0, REPORT_SIZE),
+        report: copyOf(input, 0, REPORT_SIZE),
         forms: [...forms, 'report and table'],
-        table: table.slice(),
+        table: copyOf(table),
       };
     }
     return null;
@@ -80,7 +80,7 @@ function isTableAlone(bytes: Uint8Array): boolean {
 }
 
 const reportAt = (input: Uint8Array): Uint8Array =>
-  input.slice(RESPONSE_HEADER_SIZE, RESPONSE_HEADER_SIZE + REPORT_SIZE);
+  copyOf(input, RESPONSE_HEADER_SIZE, RESPONSE_HEADER_SIZE + REPORT_SIZE);
 
 const startsLikeReport = (input: Uint8Array): boolean =>
   input.length >= 4 && REPORT_VERSIONS.some((version) => version === readU32(input, 0));
