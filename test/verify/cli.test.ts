@@ -56,7 +56,7 @@ async function run(...argv: string[]): Promise<Run> {
     subCommands: {
       verify: verifyVerb(output, {
         clock: { nowMs: () => AT_MS, monotonicMs: () => performance.now() },
-        kdsTiming: { deadlineMs: 300, attemptMs: 200, backoffMs: 50 },
+        kdsTiming: { deadlineMs: 1500, attemptMs: 1000, backoffMs: 50 },
       }),
       show: showVerb(output),
       vectors: vectorsVerb(output),
