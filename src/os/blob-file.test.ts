@@ -19,7 +19,22 @@ import { BlobFile, replaceBlob } from './blob-file.ts';
 import { tryLock } from './ofd-lock.ts';
 
 /** What happens between the opening of a file and its lock, and what the kernel answers then; null: what it does. */
-const lock = vi.hoisted(() => ({ before: (): void => undefined, errno: null as number | null }));
+const lock = vi.hoisted(() => ({
+  before: (): void => undefined,
+  errno: null as number | null,
+  /** Code with which no file can be opened. */
+  openFails: null as string | null,
+}));
+vi.mock('node:fs', async (original) => {
+  const real = await original<typeof import('node:fs')>();
+  const open = (path: string, flags: number | string, mode?: number): number => {
+    if (lock.openFails !== null) {
+      throw Object.assign(new TypeError('none left'), { code: lock.openFails });
+    }
+    return real.openSync(path, flags, mode);
+  };
+  return { ...real, openSync: open };
+});
 vi.mock('./libc.ts', async (original) => {
   const real = await original<typeof import('./libc.ts')>();
   return {
@@ -130,6 +145,15 @@ describe('BlobFile', () => {
     lock.before = () => rename('another');
     expect(new BlobFile(path).tryLockShared()).toEqual({ busy: true });
     expect(readdirSync('/proc/self/fd').length).toBe(open);
+  });
+
+  it.each(['EMFILE', 'ENFILE', 'ENOMEM'])('is busy while opening it fails with %s', (code) => {
+    const blob = new BlobFile(path);
+    lock.openFails = code;
+    expect(blob.tryLockShared()).toEqual({ busy: true });
+    lock.openFails = null;
+    held(blob).release();
+    blob.close();
   });
 
   it('does not wait for whoever might write into a pipe', () => {

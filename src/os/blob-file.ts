@@ -4,7 +4,7 @@ import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'n
 import { basename, dirname } from 'node:path';
 import type { BlobLock, BlobSource } from '../certs/blob.ts';
 import { EnvironmentError } from '../lib/errors.ts';
-import { errnoCode } from './errno.ts';
+import { environmentErrorOf, errnoCode } from './errno.ts';
 import { tryLock, unlock } from './ofd-lock.ts';
 import { orUnwritable, prepareStateFile } from './state-dir.ts';
 
@@ -59,6 +59,10 @@ export class BlobFile implements BlobSource {
     } catch (error) {
       if (error instanceof EnvironmentError) {
         throw error;
+      }
+      // An error would cost the guest its VMPCK for good; what the system has too little of may come back.
+      if (environmentErrorOf(error) !== null) {
+        return { busy: true };
       }
       return { error: `cannot open ${this.#path}: ${errnoCode(error)}` };
     } finally {

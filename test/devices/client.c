@@ -236,6 +236,37 @@ static int hammer(const char *path, int count) {
   return 0;
 }
 
+// `count` times a process that asks and is killed some time within a millisecond and a half.
+static int kill_askers(const char *path, int count) {
+  struct snp_ext_report_req request = {.certs_address = (uintptr_t)certs, .certs_len = 0x4000};
+  srand(1);
+  for (int i = 0; i < count; i++) {
+    int ready[2], status;
+    char byte;
+    if (pipe(ready) != 0)
+      return say("pipe", -1), 1;
+    pid_t child = fork();
+    if (child == 0) {
+      int fd = open(path, O_RDONLY);
+      struct snp_guest_request_ioctl arg = argument(&request);
+      if (write(ready[1], "x", 1) != 1 || ioctl(fd, SNP_GET_EXT_REPORT, &arg) != 0)
+        _exit(2);
+      for (;;)
+        pause();
+    }
+    if (read(ready[0], &byte, 1) != 1)
+      return say("read", -1), 1;
+    usleep(rand() % 1500);
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    if (!WIFSIGNALED(status))
+      return printf("process %d ended with %d\n", i, WEXITSTATUS(status)), 1;
+    close(ready[0]);
+    close(ready[1]);
+  }
+  return 0;
+}
+
 // --- /dev/sev
 
 static void issue(const char *what, int fd, uint32_t id, void *data) {
@@ -442,6 +473,8 @@ int main(int argc, char **argv) {
     return grow(argv[2]);
   if (argc == 4 && strcmp(argv[1], "hammer") == 0)
     return hammer(argv[2], atoi(argv[3]));
+  if (argc == 4 && strcmp(argv[1], "kill") == 0)
+    return kill_askers(argv[2], atoi(argv[3]));
   if (argc == 3 && strcmp(argv[1], "sev") == 0)
     return sev(argv[2]);
   if (argc == 3 && strcmp(argv[1], "tsm") == 0)

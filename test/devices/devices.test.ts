@@ -142,6 +142,21 @@ describe.skipIf(missing !== null)('/dev/sev-guest under a real kernel', () => {
   });
 });
 
+describe.skipIf(missing !== null)('clients that are killed in the middle of an ioctl', () => {
+  it('leave no open file behind, and the guest and its firmware at the same count', async () => {
+    guest.certs = new Uint8Array(0x1800).fill(0x77);
+    // So that many die while they wait, and some before their memory is read, or after.
+    guest.before = () => new Promise((resolve) => setTimeout(resolve, guest.calls.length % 2));
+    expect(await run('kill', SEV_GUEST, '200')).toEqual([]);
+    await served!.server.session.idle();
+    await expect.poll(() => served!.server.session.openCount).toBe(0);
+    expect(await run('hammer', SEV_GUEST, '10')).toEqual([]);
+    const counts = guest.messages.map(({ msg_seqno }) => msg_seqno);
+    expect(counts).toEqual(counts.map((_, i) => BigInt(2 * i + 1)));
+    expect(counts.length).toBeGreaterThan(10);
+  });
+});
+
 describe.skipIf(missing !== null)('/dev/sev under a real kernel', () => {
   it('answers the edge cases of its commands as the driver does', async () => {
     expect(await run('sev', SEV)).toEqual(SEV_ANSWERS);

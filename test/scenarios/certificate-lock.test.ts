@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The kernel's lock contract, with a program that is not ours on the other side: Python's fcntl. */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Errno } from '../../src/abi/errno.ts';
 import { certificateBlob, type Guest } from '../../src/machine/index.ts';
 import { BlobFile } from '../../src/os/blob-file.ts';
 import { extReportCall, World } from './world.ts';
@@ -44,6 +46,12 @@ class OtherProgram {
     return value as string;
   }
 
+  async kill(): Promise<void> {
+    const gone = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await gone;
+  }
+
   end(): void {
     this.#child.kill();
   }
@@ -76,24 +84,33 @@ describe.skipIf(!python)('the certificate lock', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it('held by another program makes the guest see 0x2_0000_0000, and the request succeeds after release', async () => {
-    const guest = world.guest('a', new BlobFile(path));
+  /** An extended request while the other program has the lock; it lets go after so many milliseconds. */
+  async function askWhileLocked(
+    guest: Guest,
+    heldMs: number,
+    letGo: () => Promise<unknown> = () => other.ask('unlock'),
+  ) {
     expect(await other.ask('lock')).toBe('done');
+    const began = world.clock.monotonicMs();
     const job = guest.kernel.sevGuestIoctl(extReportCall());
-    let waits = 0;
+    let held = true;
     const end = await guest.runUntilAsync(
       () => job.done,
       async (ms) => {
-        waits += ms > 0 ? 1 : 0;
         world.clock.advance(ms);
-        if (waits === 3) {
-          waits = 4;
-          await other.ask('unlock');
+        if (held && world.clock.monotonicMs() - began >= heldMs) {
+          held = false;
+          await letGo();
         }
       },
     );
     expect(end).toEqual({ kind: 'done' });
-    expect(job.result?.ret).toBe(0);
+    return { result: job.result!, waitedMs: world.clock.monotonicMs() - began };
+  }
+
+  it('held by another program makes the guest see 0x2_0000_0000, and the request succeeds after release', async () => {
+    const guest = world.guest('a', new BlobFile(path));
+    expect((await askWhileLocked(guest, 5000)).result.ret).toBe(0);
     const steps = world.takeSteps('a');
     const refused = steps.filter(
       ({ step, detail }) => step === 'complete-req-certs' && detail['sw_exit_info_2'] === '0x200000000',
@@ -101,6 +118,39 @@ describe.skipIf(!python)('the certificate lock', () => {
     expect(refused).toHaveLength(3);
     expect(steps.filter(({ step }) => step === 'guest-request')).toHaveLength(1);
     expect(steps.at(-1)?.step).toBe('open-response');
+  });
+
+  it.each([100, 10_000])('held for %i ms costs the guest that and at most one more wait', async (heldMs) => {
+    const guest = world.guest('a', new BlobFile(path));
+    const { result, waitedMs } = await askWhileLocked(guest, heldMs);
+    expect(result.ret).toBe(0);
+    expect(result.certs!.subarray(0, 64)).toEqual(Uint8Array.from(readFileSync(path).subarray(0, 64)));
+    expect(waitedMs).toBeGreaterThanOrEqual(heldMs);
+    expect(waitedMs).toBeLessThanOrEqual(heldMs + 2000);
+  });
+
+  it('held for ever ends the request with ETIMEDOUT, and that guest; others are served after the release', async () => {
+    const guest = world.guest('a', new BlobFile(path));
+    const { result, waitedMs } = await askWhileLocked(guest, Number.POSITIVE_INFINITY);
+    expect(result.ret).toBe(-Errno.ETIMEDOUT);
+    expect(waitedMs).toBeGreaterThanOrEqual(60_000);
+    expect(waitedMs).toBeLessThanOrEqual(62_000);
+    expect(world.takeSteps('a').filter(({ step }) => step === 'guest-request')).toEqual([]);
+    expect(await other.ask('unlock')).toBe('done');
+    const next = guest.kernel.sevGuestIoctl(extReportCall());
+    guest.runUntil(() => next.done, world.sleep);
+    expect(next.result?.ret).toBe(-Errno.ENOTTY);
+    const another = world.guest('b', new BlobFile(path));
+    const job = another.kernel.sevGuestIoctl(extReportCall());
+    another.runUntil(() => job.done, world.sleep);
+    expect(job.result?.ret).toBe(0);
+  });
+
+  it('is free again when the program that held it is killed', async () => {
+    const guest = world.guest('a', new BlobFile(path));
+    const { result, waitedMs } = await askWhileLocked(guest, 3000, () => other.kill());
+    expect(result.ret).toBe(0);
+    expect(waitedMs).toBeLessThanOrEqual(5000);
   });
 
   it('cannot be taken by another program between steps 3 and 6, and can right after', async () => {

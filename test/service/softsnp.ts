@@ -92,15 +92,20 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** A softsnp that runs. */
+/** A softsnp that runs, or another program. */
 export class Process {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
   stdout = '';
   stderr = '';
 
-  constructor(args: readonly string[], folder: string, options: SpawnOptions = {}) {
-    this.child = spawn(process.execPath, [bin, ...args], {
+  constructor(
+    args: readonly string[],
+    folder: string,
+    options: SpawnOptions = {},
+    [program = process.execPath, ...first]: readonly string[] = [process.execPath, bin],
+  ) {
+    this.child = spawn(program, [...first, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       cwd: folder,
       env: {
