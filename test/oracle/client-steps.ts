@@ -24,6 +24,10 @@ const sevctl = (args: string): Step => step('sevctl', args, `$BIN/sevctl ${args}
 
 const go = (subcommand: string, command: string): Step => step('go-sev-guest', subcommand, command);
 
+/** test/oracle/tsm-report */
+const tsm = (subcommand: string, args: string): Step =>
+  step('go-configfs-tsm', subcommand, `$BIN/tsm-report ${args}`);
+
 const ATTEST = '$BIN/attest -inform hex -infile nonce.hex';
 const CHECK = '$BIN/check -product_name Milan-B1 -product_key_path kds/chain.pem -guest_policy 196608';
 /** go-sev-guest asks the device only where there is no configfs. */
@@ -56,6 +60,9 @@ export const STEPS: readonly Step[] = [
     'attest -extended (/dev/sev-guest)',
     `unshare -m sh -c '${WITHOUT_CONFIGFS} && ${ATTEST} -extended -outform bin -out go-dev.bin'`,
   ),
+  tsm('report with certificates', 'get nonce.hex tsm-go.bin tsm-go.aux'),
+  tsm('16 reports at once', 'parallel 16'),
+  tsm('generations, privilege levels, refusals', 'rules'),
   go('show', '$BIN/show -in go-ext.bin -outform textproto'),
   go(
     'check',
@@ -141,6 +148,16 @@ export const STEPS: readonly Step[] = [
   // Last, for nothing brings the key back.
   {
     ...snpguest('key, message version 2', 'key lmv.key vcek --vmpl 1 --launch_mit_vector 0'),
-    refused: 'as on Linux 6.12: the driver passes 32 of the 40 bytes on and disables its VMPCK',
+    refused: 'by firmware before ABI 1.58, as hardware’s; the driver then disables its VMPCK',
   },
+];
+
+/** The same for a guest on firmware of ABI 1.58, which makes version 5 reports. */
+export const NEWER_STEPS: readonly Step[] = [
+  snpguest('key, message version 2, ABI 1.58', 'key lmv5.key vcek --vmpl 1 --launch_mit_vector 0'),
+  snpguest('report, version 5', 'report report5.bin request5.bin --random'),
+  snpguest('certificates, version 5', 'certificates pem blob5'),
+  snpguest('verify attestation, version 5', 'verify attestation blob5 report5.bin'),
+  go('attest -extended, version 5', `${ATTEST} -extended -outform bin -out go-ext5.bin`),
+  go('check, version 5', `${CHECK} -in go-ext5.bin -report_data $(cat nonce.hex)`),
 ];

@@ -20,7 +20,7 @@ import { systemClock } from '../../src/os/system-clock.ts';
 import { controlRequest } from '../../src/service/control-client.ts';
 import type { HostStatus } from '../../src/service/host-control.ts';
 import { folderOf, identities, openFuse, Process, removeFolder, softsnp } from '../service/softsnp.ts';
-import { STEPS, type Step } from './client-steps.ts';
+import { NEWER_STEPS, STEPS, type Step } from './client-steps.ts';
 import { root, tool } from './tools.ts';
 
 const CLIENTS = {
@@ -30,6 +30,7 @@ const CLIENTS = {
   attest: tool('go/attest', 'go-sev-guest attest'),
   check: tool('go/check', 'go-sev-guest check'),
   show: tool('go/show', 'go-sev-guest show'),
+  tsm: tool('go/tsm-report', 'a program on go-configfs-tsm'),
 };
 const missing = Object.entries(CLIENTS).filter(([, path]) => path === null);
 
@@ -56,15 +57,24 @@ afterAll(() => {
   removeFolder(join(bins, '..'));
 });
 
+const ALL_STEPS = [...STEPS, ...NEWER_STEPS];
+
 /** Each step's exit code, output and errors in files that are named by its number. */
-const runSteps = (): string =>
+const runSteps = (before: readonly string[], steps: readonly Step[]): string =>
   [
-    'mkdir -p blob kds snphost exported vlek',
-    'head -c 64 /dev/urandom | xxd -p -c 64 > nonce.hex',
-    'cp state/blobs/guest.blob blob.bin',
-    ...STEPS.map(({ command }, i) => `( ${command} ) > ${i}.out 2> ${i}.err < /dev/null; echo $? > ${i}.rc`),
+    ...before,
+    ...steps.map((step) => {
+      const i = ALL_STEPS.indexOf(step);
+      return `( ${step.command} ) > ${i}.out 2> ${i}.err < /dev/null; echo $? > ${i}.rc`;
+    }),
     'exit 0',
   ].join('\n');
+
+const PREPARE = [
+  'mkdir -p blob kds snphost exported vlek',
+  'head -c 64 /dev/urandom | xxd -p -c 64 > nonce.hex',
+  'cp state/blobs/guest.blob blob.bin',
+];
 
 describe.each(identities)('real clients as $who', (identity) => {
   let folder: string;
@@ -76,17 +86,21 @@ describe.each(identities)('real clients as $who', (identity) => {
       return;
     }
     folder = folderOf(identity);
-    const args = ['exec', '--state', join(folder, 'state'), '--kds-intercept', '--cpuid'];
-    args.push('--', 'sh', '-c', runSteps());
     const options = {
       ...identity.options,
       env: { PATH: process.env['PATH'], HOME: folder, BIN: bins, NO_COLOR: '1' },
     };
-    const { code, stderr } = await softsnp(args, folder, options);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const session = async (script: string, ...more: string[]): Promise<void> => {
+      const args = ['exec', '--kds-intercept', ...more, '--', 'sh', '-c', script];
+      const { code, stderr } = await softsnp(args, folder, options);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    };
+    await session(runSteps(PREPARE, STEPS), '--state', join(folder, 'state'), '--cpuid');
+    const newer = ['--state', join(folder, 'state5'), '--report-version', '5'];
+    await session(runSteps(['mkdir -p blob5'], NEWER_STEPS), ...newer);
     const row = new Map<Step, string>();
     results.set(identity.who, row);
-    STEPS.forEach((step, i) => {
+    ALL_STEPS.forEach((step, i) => {
       row.set(
         step,
         file(`${i}.rc`).toString().trim() === '0' ? 'ok' : `fails: ${firstLine(file(`${i}.err`).toString())}`,
@@ -99,7 +113,7 @@ describe.each(identities)('real clients as $who', (identity) => {
     }
   });
 
-  it.skipIf(skip).each(STEPS.map((step) => [`${step.client} ${step.subcommand}`, step] as const))(
+  it.skipIf(skip).each(ALL_STEPS.map((step) => [`${step.client} ${step.subcommand}`, step] as const))(
     '%s',
     (_, step) => {
       const result = results.get(identity.who)!.get(step);
@@ -118,8 +132,9 @@ describe.each(identities)('real clients as $who', (identity) => {
     expect(der('blob/vcek.pem').equals(inBlob(VCEK_GUID))).toBe(true);
     expect(der('blob/ask.pem').equals(inBlob(ASK_GUID))).toBe(true);
     expect(der('blob/ark.pem').equals(inBlob(ARK_GUID))).toBe(true);
-    const table = decodeCertificateTable(file('tsm.aux'));
-    expect(table).toEqual(blob);
+    for (const auxblob of ['tsm.aux', 'tsm-go.aux']) {
+      expect(decodeCertificateTable(file(auxblob))).toEqual(blob);
+    }
     expect(decodeCertificateTable(file('go-dev.bin').subarray(1184)).slice(0, 3)).toEqual(blob);
   });
 
@@ -173,7 +188,10 @@ describe.each(identities)('real clients as $who', (identity) => {
 
   it.skipIf(skip)('got reports with the data they asked for, which softsnp verify accepts', async () => {
     const nonce = Buffer.from(file('nonce.hex').toString().trim(), 'hex');
-    const asked = { 'report.bin': file('request.bin'), 'go-plain.bin': nonce, 'tsm.bin': nonce };
+    const asked = {
+      ...{ 'report.bin': file('request.bin'), 'go-plain.bin': nonce },
+      ...{ 'tsm.bin': nonce, 'tsm-go.bin': nonce },
+    };
     for (const [name, data] of Object.entries(asked)) {
       const report = Uint8Array.from(file(name));
       expect(Buffer.from(AttestationReportV3.get(report, 'report_data')).equals(data)).toBe(true);
@@ -285,14 +303,14 @@ function version(name: (typeof VERSIONS)[number]): string {
 function matrix(): string {
   const columns = identities.map(({ who }) => who);
   const cell = (step: Step, who: string): string => step.refused ?? results.get(who)!.get(step)!;
-  const rows = STEPS.map((step) => {
+  const rows = ALL_STEPS.map((step) => {
     const cells = columns.map((who) => cell(step, who));
     return `| ${step.client} | ${step.subcommand} | ${cells.join(' | ')} |`;
   });
   return [
     BEGIN,
     '',
-    `${VERSIONS.map(version).join(', ')}, go-sev-guest tools v0.15.0; one guest, key service intercepted.`,
+    `${VERSIONS.map(version).join(', ')}, go-sev-guest tools v0.15.0, go-configfs-tsm v0.3.3; one guest, key service intercepted.`,
     '',
     `| client | subcommand | ${columns.join(' | ')} |`,
     `|---|---|${columns.map(() => '---|').join('')}`,

@@ -113,10 +113,15 @@ func parallel(client configfsi.Client, text string) error {
 }
 
 func rules(client configfsi.Client) error {
-	mine, err := report.Create(client, request(make([]byte, 64)))
+	entry, err := client.MkdirTemp(configfsi.TsmPrefix+"/report", "entry")
 	if err != nil {
 		return err
 	}
+	mine, err := report.UnsafeWrap(client, entry)
+	if err != nil {
+		return err
+	}
+	mine.InBlob = make([]byte, 64)
 	floor, err := mine.PrivilegeLevelFloor()
 	if err != nil || floor != 0 {
 		return fmt.Errorf("privlevel_floor: %d, %v", floor, err)
@@ -131,11 +136,7 @@ func rules(client configfsi.Client) error {
 		return err
 	}
 	// Somebody else writes to the entry: what is read from now on must not be taken for an answer.
-	entries, err := client.ReadDir(configfsi.TsmPrefix + "/report")
-	if err != nil || len(entries) != 1 {
-		return fmt.Errorf("entries: %v, %v", entries, err)
-	}
-	other, err := report.UnsafeWrap(client, configfsi.TsmPrefix+"/report/"+entries[0].Name())
+	other, err := report.UnsafeWrap(client, entry)
 	if err != nil {
 		return err
 	}
