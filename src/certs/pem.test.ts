@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { concat } from '../lib/bytes.ts';
 import { certificatesOf, fromPem, isOneDerSequence, toPem } from './pem.ts';
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -37,6 +38,21 @@ describe('a certificate', () => {
   it('is taken in DER or PEM, several at once in PEM', () => {
     expect(certificatesOf(der)).toEqual([der]);
     expect(certificatesOf(bytesOf(toPem(der) + toPem(der)))).toEqual([der, der]);
+  });
+
+  it('is at most one of 16 and of 64 KiB in all', () => {
+    expect(certificatesOf(bytesOf(toPem(der).repeat(16)))).toHaveLength(16);
+    expect(() => certificatesOf(bytesOf(toPem(der).repeat(17)))).toThrow('17 PEM blocks, more than 16');
+    const large = concat(Uint8Array.of(0x30, 0x83, 1, 0, 0), new Uint8Array(1 << 16));
+    expect(isOneDerSequence(large)).toBe(true);
+    expect(() => certificatesOf(large)).toThrow('no certificates have more than 65536');
+  });
+
+  it('is a copy, also of a Buffer', () => {
+    const buffer = Buffer.from(der);
+    const [copy] = certificatesOf(buffer);
+    buffer.fill(0);
+    expect(copy).toEqual(der);
   });
 
   it.each([

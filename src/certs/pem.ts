@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** PEM, and telling it from DER: certificate tables hold either. [RFC7468] */
+import { fromBase64 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
+
+/** AMD's largest certificate has 1683 bytes, 2300 in PEM: a host that hands out more than this has made it up. */
+const MAX_CERTIFICATES_BYTES = 1 << 16;
+/** A chain has three. */
+const MAX_PEM_BLOCKS = 16;
 
 /** One PEM block with base64 lines of 64 characters and a final line break. */
 export function toPem(der: Uint8Array, label = 'CERTIFICATE'): string {
@@ -28,7 +34,11 @@ export function fromPem(text: string, label = 'CERTIFICATE'): Uint8Array[] {
     if (to < 0) {
       throw new InputError('CERTIFICATE_INVALID', `PEM block at character ${at} has no end`);
     }
-    found.push(fromBase64(text.slice(from, to), at));
+    const der = fromBase64(text.slice(from, to));
+    if (der === null) {
+      throw new InputError('CERTIFICATE_INVALID', `PEM block at character ${at} is not base64`);
+    }
+    found.push(der);
     at = text.indexOf(begin, to + end.length);
   }
   return found;
@@ -37,15 +47,25 @@ export function fromPem(text: string, label = 'CERTIFICATE'): Uint8Array[] {
 /**
  * Certificates in a table entry or a file, as DER: one DER structure, or PEM blocks.
  *
+ * Shape    at most 64 KiB and 16 blocks; what is larger is refused before anything of it is decoded
  * Errors   CERTIFICATE_INVALID when it is neither
  */
 export function certificatesOf(data: Uint8Array): Uint8Array[] {
+  if (data.length > MAX_CERTIFICATES_BYTES) {
+    throw new InputError(
+      'CERTIFICATE_INVALID',
+      `${data.length} bytes, no certificates have more than ${MAX_CERTIFICATES_BYTES}`,
+    );
+  }
   if (isOneDerSequence(data)) {
-    return [data.slice()];
+    return [new Uint8Array(data)];
   }
   const found = fromPem(new TextDecoder('latin1').decode(data));
   if (found.length === 0) {
     throw new InputError('CERTIFICATE_INVALID', 'neither one DER structure nor a PEM certificate');
+  }
+  if (found.length > MAX_PEM_BLOCKS) {
+    throw new InputError('CERTIFICATE_INVALID', `${found.length} PEM blocks, more than ${MAX_PEM_BLOCKS}`);
   }
   const wrong = found.findIndex((der) => !isOneDerSequence(der));
   if (wrong >= 0) {
@@ -67,12 +87,4 @@ export function isOneDerSequence(data: Uint8Array): boolean {
   const length = lengthBytes.reduce((sum, byte) => sum * 256 + byte, 0);
   const shortest = length >= 0x80 && lengthBytes[0] !== 0;
   return shortest && data.length === 2 + lengthBytes.length + length;
-}
-
-function fromBase64(text: string, at: number): Uint8Array {
-  try {
-    return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-  } catch (cause) {
-    throw new InputError('CERTIFICATE_INVALID', `PEM block at character ${at} is not base64`, { cause });
-  }
 }

@@ -224,13 +224,14 @@ describe('a hostile certificate table is refused', () => {
     const hostile = [
       new TextEncoder().encode('-----BEGIN CERTIFICATE-----'.repeat(40_000)),
       new TextEncoder().encode('-----BEGIN CERTIFICATE----------END CERTIFICATE-----'.repeat(20_000)),
+      new TextEncoder().encode(`-----BEGIN CERTIFICATE-----${'A'.repeat(2 ** 24)}-----END CERTIFICATE-----`),
       new Uint8Array(2 ** 20).fill(0x30),
     ];
     for (const data of hostile) {
       const table = encodeCertificateTable([{ guid: VCEK_GUID, data }]);
       const start = performance.now();
       expect(validateBlob(table)).not.toBeNull();
-      expect(performance.now() - start).toBeLessThan(1000);
+      expect(performance.now() - start).toBeLessThan(250);
     }
   });
 });

@@ -8,11 +8,14 @@ import { equalBytes } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { decodeHostState } from '../machine/state.ts';
 import { errnoCode } from '../os/errno.ts';
-import { type CertificateInput, readCertificateInput, readReportInput } from '../verify/inputs.ts';
+import { readCertificateInput, readReportInput } from '../verify/inputs.ts';
 import { decodeCertificate } from '../verify/x509.ts';
 import { fileOption } from './options.ts';
 
+/** Files that the caller wrote: a policy, a state. */
 export const MAX_FILE_BYTES = 1 << 20;
+/** Files that came from elsewhere get a verdict whatever is in them, up to a size nobody would call evidence. */
+export const MAX_EVIDENCE_BYTES = 1 << 26;
 /** A folder of evidence has a dozen files; more is another kind of folder. */
 const MAX_FOLDER_FILES = 64;
 
@@ -57,12 +60,14 @@ export interface ReportFile {
  */
 export function reportFile(path: string): ReportFile {
   if (!isFolder('FILE', path)) {
-    const { report, forms, table } = readReportInput(fileOption('FILE', path, MAX_FILE_BYTES));
+    const { report, forms, table } = readReportInput(fileOption('FILE', path, MAX_EVIDENCE_BYTES));
     return { report, forms, gathered: { ...NOTHING, table } };
   }
-  const { report, forms, table } = readReportInput(fileOption('FILE', join(path, 'outblob'), MAX_FILE_BYTES));
+  const { report, forms, table } = readReportInput(
+    fileOption('FILE', join(path, 'outblob'), MAX_EVIDENCE_BYTES),
+  );
   const hasAux = readdirSync(path).includes('auxblob');
-  const aux = hasAux ? fileOption('FILE', join(path, 'auxblob'), MAX_FILE_BYTES) : new Uint8Array(0);
+  const aux = hasAux ? fileOption('FILE', join(path, 'auxblob'), MAX_EVIDENCE_BYTES) : new Uint8Array(0);
   return {
     report,
     forms: [...forms, 'configfs-tsm'],
@@ -75,7 +80,7 @@ const CERTIFICATE_FILE = /\.(pem|der|crt|cer|crl|cert)$/i;
 /** The certificates of a file, or of every file of a folder that holds any. */
 export function certificateFiles(option: string, path: string): Gathered {
   if (!isFolder(option, path)) {
-    return readCertificateInput(fileOption(option, path, MAX_FILE_BYTES));
+    return readCertificateInput(fileOption(option, path, MAX_EVIDENCE_BYTES));
   }
   const files = readdirSync(path, { withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -86,18 +91,23 @@ export function certificateFiles(option: string, path: string): Gathered {
       where: path,
     });
   }
-  return files
-    .map((name): [string, CertificateInput] => [
-      name,
-      readCertificateInput(fileOption(option, join(path, name), MAX_FILE_BYTES)),
-    ])
-    .filter(([name, { form }]) => form !== 'unknown' || CERTIFICATE_FILE.test(name))
-    .reduce<Gathered>((all, [, input]) => merged(all, input), NOTHING);
+  // The limit is one for the folder, or its files together would have none.
+  let left = MAX_EVIDENCE_BYTES;
+  let found = NOTHING;
+  for (const name of files) {
+    const bytes = fileOption(option, join(path, name), left);
+    left -= bytes.length;
+    const input = readCertificateInput(bytes);
+    if (input.form !== 'unknown' || CERTIFICATE_FILE.test(name)) {
+      found = merged(found, input);
+    }
+  }
+  return found;
 }
 
 /** The revocation lists of a file. */
 export function crlFile(path: string): readonly Uint8Array[] {
-  const bytes = fileOption('crl', path, MAX_FILE_BYTES);
+  const bytes = fileOption('crl', path, MAX_EVIDENCE_BYTES);
   const { crls, certificates } = readCertificateInput(bytes);
   // Something else under this option is still looked at as a list, so that it is refused and not passed over.
   return crls.length > 0 ? crls : certificates;

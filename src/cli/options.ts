@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Reading option values: each either gives the value or says which option is wrong and why. */
-import { readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { ProductLine } from '../abi/product.ts';
 import { fromHex } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
@@ -89,19 +89,45 @@ export function choiceOption<const T extends string>(name: string, text: string,
  * Errors   FILE_UNREADABLE with the errno; OPTION_INVALID when it is larger than `maxBytes`
  */
 export function fileOption(name: string, path: string, maxBytes: number): Uint8Array {
-  let bytes: Uint8Array;
+  let bytes: Uint8Array | null;
   try {
-    bytes = Uint8Array.from(readFileSync(path));
+    bytes = readAtMost(path, maxBytes);
   } catch (error) {
     throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
       where: `--${name}`,
       cause: error,
     });
   }
-  if (bytes.length > maxBytes) {
-    throw new InputError('OPTION_INVALID', `${path} has ${bytes.length} bytes, more than ${maxBytes}`, {
-      where: `--${name}`,
-    });
+  if (bytes === null) {
+    throw new InputError('OPTION_INVALID', `${path} has more than ${maxBytes} bytes`, { where: `--${name}` });
   }
   return bytes;
+}
+
+/** Read in pieces, because a pipe or a device has no size and may never end; null when there is more. */
+function readAtMost(path: string, maxBytes: number): Uint8Array | null {
+  const file = openSync(path, 'r');
+  try {
+    // One byte of room more than fits tells a file that ends here from a longer one.
+    const { size } = fstatSync(file);
+    let buffer = new Uint8Array(Math.min(Math.max(size, 4096), maxBytes) + 1);
+    let length = 0;
+    for (;;) {
+      const count = readSync(file, buffer, length, buffer.length - length, null);
+      length += count;
+      if (length > maxBytes) {
+        return null;
+      }
+      if (count === 0) {
+        return buffer.slice(0, length);
+      }
+      if (length === buffer.length) {
+        const larger = new Uint8Array(Math.min(2 * length, maxBytes + 1));
+        larger.set(buffer);
+        buffer = larger;
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
 }

@@ -13,7 +13,7 @@ import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { VerifyCache } from '../verify/cache.ts';
 import { runSync } from '../verify/crypto.ts';
 import { decodeReport, productOfReport, type Report } from '../verify/report.ts';
-import { certificateFiles, type Gathered, MAX_FILE_BYTES, reportFile } from './evidence-files.ts';
+import { certificateFiles, type Gathered, MAX_EVIDENCE_BYTES, reportFile } from './evidence-files.ts';
 import { idblockVerb } from './idblock.ts';
 import { toJson } from './json.ts';
 import { fileOption, productOption } from './options.ts';
@@ -157,7 +157,7 @@ function tableVerb(output: Output): Verb {
       ...JSON_ARG,
     },
     run: ({ args }) => {
-      const table = fileOption('FILE', args.file, MAX_FILE_BYTES);
+      const table = fileOption('FILE', args.file, MAX_EVIDENCE_BYTES);
       const entries = decodeCertificateTable(table).map(({ guid, offset, length, data }) => ({
         guid,
         kind: CERT_GUIDS[guid] ?? 'unknown',

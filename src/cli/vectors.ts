@@ -44,14 +44,15 @@ interface IndexRow {
   readonly name: string;
   readonly what: string;
   readonly verdict: 'accept' | 'reject';
-  /** Findings of softsnp; other verifiers have other words. */
-  readonly codes: readonly string[];
+  /** All errors softsnp finds; other verifiers have other words. Not told where every bit is changed. */
+  readonly codes?: readonly string[];
+  readonly warnings?: readonly string[];
   readonly time: string;
   readonly report: string;
   readonly table?: string;
   readonly certificates?: readonly string[];
   readonly crls?: readonly string[];
-  readonly trusted_roots: readonly string[];
+  readonly trusted_roots: 'amd' | readonly string[];
   readonly crl_mode?: string;
   readonly crl_minimum_number?: string;
   readonly product?: string;
@@ -59,7 +60,8 @@ interface IndexRow {
 
 const ABOUT =
   'Evidence under softsnp test roots, NOT AMD. Each case is wrong in the one respect that `what` names; verify ' +
-  'it at `time` with `trusted_roots` as the only roots. crl_mode require: no acceptance without a current list; ' +
+  'it at `time` with `trusted_roots` as the only roots (amd: those of AMD, which none of this has). `codes` are all ' +
+  'errors that softsnp finds, `warnings` all it warns of. crl_mode require: no acceptance without a current list; ' +
   'if-present: what a list says counts; skip: lists are not looked at.';
 
 /** Writes all cases; equal files (the authorities) are written once. */
@@ -74,8 +76,12 @@ function writeVectors(directory: string, seed: number, everyBit: boolean): numbe
   if (everyBit) {
     for (const { name, what, evidence } of damageCases(good!)) {
       const damaged = { ...good!, name: `every-bit/${name}`, what, evidence };
-      const row = indexRow(files, damaged, files.shared('report.bin', evidence.report));
-      rows.push({ ...row, verdict: 'reject', codes: [] });
+      const { codes, warnings, ...row } = indexRow(
+        files,
+        damaged,
+        files.shared('report.bin', evidence.report),
+      );
+      rows.push({ ...row, verdict: 'reject' });
     }
   }
   files.write(
@@ -86,7 +92,7 @@ function writeVectors(directory: string, seed: number, everyBit: boolean): numbe
 }
 
 function indexRow(files: Files, vector: VectorCase, report: string): IndexRow {
-  const { name, evidence, options, expected, what } = vector;
+  const { name, evidence, options, expected, warnings, what } = vector;
   const shared = (kind: string, bytes: readonly Uint8Array[]): readonly string[] =>
     bytes.map((data) => files.shared(kind, data));
   return {
@@ -94,12 +100,13 @@ function indexRow(files: Files, vector: VectorCase, report: string): IndexRow {
     what,
     verdict: expected.length === 0 ? 'accept' : 'reject',
     codes: expected,
+    warnings,
     time: new Date(options.atMs).toISOString(),
     report,
     ...(evidence.table === undefined ? {} : { table: files.write(`${name}.table.bin`, evidence.table) }),
     ...(evidence.certificates === undefined ? {} : { certificates: shared('der', evidence.certificates) }),
     ...(evidence.crls === undefined ? {} : { crls: shared('crl', evidence.crls) }),
-    trusted_roots: shared('der', options.trust),
+    trusted_roots: options.trust === 'amd' ? 'amd' : shared('der', options.trust),
     ...(options.crl === undefined ? {} : { crl_mode: options.crl }),
     ...(options.crlMinimumNumber === undefined
       ? {}

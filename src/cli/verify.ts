@@ -17,6 +17,7 @@ import {
   certificateFiles,
   crlFile,
   type Gathered,
+  MAX_EVIDENCE_BYTES,
   MAX_FILE_BYTES,
   merged,
   NOTHING,
@@ -103,7 +104,7 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
         given.gathered,
         args.table === undefined
           ? NOTHING
-          : { ...NOTHING, table: fileOption('table', args.table, MAX_FILE_BYTES) },
+          : { ...NOTHING, table: fileOption('table', args.table, MAX_EVIDENCE_BYTES) },
         args.certs === undefined ? NOTHING : certificateFiles('certs', args.certs),
       ].reduce(merged, NOTHING);
       const crypto = nodeVerifyCrypto();

@@ -36,6 +36,26 @@ export function fromHex(text: string, where = 'hex'): Uint8Array {
   return out;
 }
 
+/**
+ * Bytes of base64 in the standard alphabet; white space is skipped and the padding may be missing.
+ *
+ * Returns  null when it is none
+ */
+export function fromBase64(text: string): Uint8Array | null {
+  let binary: string;
+  try {
+    binary = atob(text);
+  } catch {
+    return null;
+  }
+  // Uint8Array.from would gather the characters in a list first, thirty times the memory of the bytes.
+  const out = new Uint8Array(binary.length);
+  for (let i = 0; i < out.length; i++) {
+    out[i] = binary.charCodeAt(i);
+  }
+  return out;
+}
+
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   let size = 0;
   for (const part of parts) {

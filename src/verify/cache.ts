@@ -143,11 +143,19 @@ export class VerifyCache {
     return known;
   }
 
-  /** Whether the issuer's key signed a certificate or list; false when that key is not RSA-4096. */
+  /**
+   * Whether the issuer's key signed a certificate or list; false when that key is not RSA-4096 with exponent 65537,
+   * because what a provider does with other keys differs from one to the next.
+   */
   *isSignedBy(signed: KnownCertificate | KnownRevocationList, issuer: KnownCertificate): Judging<boolean> {
     const { key } = issuer.certificate;
     const document = 'certificate' in signed ? signed.certificate : signed.list;
-    if (key.kind !== 'rsa' || key.bits !== 4096 || !document.signatureAlgorithm.isAmdPss) {
+    if (
+      key.kind !== 'rsa' ||
+      key.bits !== 4096 ||
+      key.exponent !== 65537 ||
+      !document.signatureAlgorithm.isAmdPss
+    ) {
       return false;
     }
     let byIssuer = this.#signatures.get(signed);

@@ -55,6 +55,22 @@ const CLASS_BITS = 0xc0;
 
 const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?]*$/;
 
+/**
+ * A copy of a document that is of a size that is read at all, so that the verdict is about bytes nobody changes.
+ *
+ * Errors   CERTIFICATE_INVALID for a larger one, of which nothing is copied
+ */
+export function ownCopy(bytes: Uint8Array, limits: DerLimits): Uint8Array {
+  checkSize(bytes, limits);
+  return new Uint8Array(bytes);
+}
+
+function checkSize(bytes: Uint8Array, { what, maxBytes }: DerLimits): void {
+  if (bytes.length > maxBytes) {
+    fail(what, 0, `${bytes.length} bytes exceed the limit of ${maxBytes}`);
+  }
+}
+
 function fail(what: string, at: number, message: string): never {
   throw new InputError('CERTIFICATE_INVALID', message, { where: `${what}[0x${at.toString(16)}]` });
 }
@@ -68,9 +84,7 @@ function fail(what: string, at: number, message: string): never {
  */
 export function decodeDer(bytes: Uint8Array, limits: DerLimits): DerNode {
   const { what } = limits;
-  if (bytes.length > limits.maxBytes) {
-    fail(what, 0, `${bytes.length} bytes exceed the limit of ${limits.maxBytes}`);
-  }
+  checkSize(bytes, limits);
   let nodes = 0;
 
   const read = (start: number, limit: number, depth: number): DerNode => {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * softsnp/verify: is this report genuine, and is it what I wanted? For Node, browsers and workers; the
- * caller hands in the cryptography (node:crypto through softsnp/verify/node, or webVerifyCrypto here).
+ * caller hands in the cryptography: node:crypto through softsnp/verify/node, webVerifyCrypto here, or JavaScript alone
+ * through softsnp/verify/js.
  */
 export { type KnownCertificate, VerifyCache } from './cache.ts';
 export { CAUSES, type CauseCode } from './causes.ts';

@@ -7,9 +7,9 @@
 import { REPORT_SIZE, REPORT_VERSIONS } from '../abi/attestation-report.ts';
 import { fromPem, isOneDerSequence } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
-import { equalBytes, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
+import { equalBytes, fromBase64, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
-import { decodeDer } from './der.ts';
+import { decodeDer, Tag } from './der.ts';
 
 /** Larger than any evidence: an Azure HCL report has 2600 bytes, four pages of table in base64 22,000. */
 const MAX_INPUT_BYTES = 1 << 20;
@@ -56,8 +56,7 @@ function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null
   }
   if (startsLikeReport(input) && input.length > REPORT_SIZE) {
     const table = input.subarray(REPORT_SIZE);
-    const reading = readCertificateTable(table);
-    if ('entries' in reading) {
+    if (isTableAlone(table)) {
       return {
         report: input.slice(0, REPORT_SIZE),
         forms: [...forms, 'report and table'],
@@ -68,6 +67,16 @@ function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null
   }
   const text = textOf(input);
   return text === null ? null : unwrapText(text, forms);
+}
+
+/**
+ * A table with certificates and at most zeros up to the end of its pages. Zeros alone are an empty table for a reader
+ * of tables; after a report they are bytes that do not belong there.
+ */
+function isTableAlone(bytes: Uint8Array): boolean {
+  const reading = readCertificateTable(bytes);
+  const ends = 'entries' in reading ? reading.entries.map(({ offset, length }) => offset + length) : [];
+  return ends.length > 0 && isZero(bytes.subarray(Math.max(...ends)));
 }
 
 const reportAt = (input: Uint8Array): Uint8Array =>
@@ -114,7 +123,7 @@ function unwrapText(text: string, forms: readonly string[]): ReportInput | null 
     return unwrapJson(text, forms);
   }
   const compact = text.replace(/\s+/g, '');
-  if (/^(0x)?([0-9a-fA-F]{2})+$/.test(compact)) {
+  if (compact.length % 2 === 0 && /^(0x)?[0-9a-fA-F]+$/.test(compact)) {
     return unwrap(fromHex(compact), [...forms, 'hexadecimal']);
   }
   const bytes = base64Bytes(compact);
@@ -140,12 +149,7 @@ function base64Bytes(text: string): Uint8Array | null {
   if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) {
     return null;
   }
-  try {
-    const standard = text.replaceAll('-', '+').replaceAll('_', '/').replace(/=+$/, '');
-    return Uint8Array.from(atob(standard), (char) => char.charCodeAt(0));
-  } catch {
-    return null;
-  }
+  return fromBase64(text.replaceAll('-', '+').replaceAll('_', '/').replace(/=+$/, ''));
 }
 
 export interface CertificateInput {
@@ -199,13 +203,15 @@ function readPem(input: Uint8Array, text: string): CertificateInput {
   return { certificates: [input], crls: [], table: null, form: 'unknown' };
 }
 
-/** A TBSCertList begins with a version of its own and has no [0] before it; a TBSCertificate begins with [0]. */
+/**
+ * A TBSCertList begins with a version, algorithm and issuer, and a time is the fourth; a TBSCertificate begins with
+ * [0], or in version 1 with serial number, algorithm and issuer, and the fourth holds two times.
+ */
 function isRevocationList(der: Uint8Array): boolean {
   try {
     const root = decodeDer(der, { what: 'file', maxBytes: MAX_INPUT_BYTES, maxNodes: 1 << 16 });
-    const [version, algorithm] = root.children[0]?.children ?? [];
-    // A version 1 certificate has a serial number and then the algorithm, too; its third child is a name.
-    return version?.tag === 0x02 && algorithm?.tag === 0x30 && version.end - version.body === 1;
+    const [version, , , time] = root.children[0]?.children ?? [];
+    return version?.tag === Tag.INTEGER && (time?.tag === Tag.UTC_TIME || time?.tag === Tag.GENERALIZED_TIME);
   } catch {
     return false;
   }

@@ -24,13 +24,17 @@ import type { Report } from './report.ts';
 /** Longest list in a policy: every check is a walk over one. */
 const MAX_LIST = 4096;
 
-const hexOf = (...sizes: readonly number[]) =>
-  v.pipe(
+const hexOf = (...sizes: readonly number[]) => {
+  const wrongSize = `not ${sizes.join(' or ')} bytes`;
+  return v.pipe(
     v.string(),
+    // First, so that nothing walks over megabytes of digits.
+    v.maxLength(2 + 2 * Math.max(...sizes), wrongSize),
     v.regex(/^(0x)?([0-9a-fA-F]{2})*$/, 'not hexadecimal digits'),
     v.transform((text) => fromHex(text)),
-    v.check((bytes) => sizes.includes(bytes.length), `not ${sizes.join(' or ')} bytes`),
+    v.check((bytes) => sizes.includes(bytes.length), wrongSize),
   );
+};
 
 /** One value or a list of values. */
 const listOf = <S extends v.GenericSchema>(schema: S) =>

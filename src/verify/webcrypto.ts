@@ -22,7 +22,7 @@ export interface SubtleVerify<Key = unknown> {
 }
 
 // WebCrypto refuses views of shared memory; a copy is never one.
-const own = (data: Uint8Array): Uint8Array<ArrayBuffer> => Uint8Array.from(data);
+const own = (data: Uint8Array): Uint8Array<ArrayBuffer> => new Uint8Array(data);
 
 /** Makes a provider from `crypto.subtle`; keys are remembered with the array that held them. */
 export function webVerifyCrypto<Key>(subtle: SubtleVerify<Key>): AsyncVerifyCrypto {

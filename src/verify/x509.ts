@@ -15,6 +15,7 @@ import {
   derOf,
   failAt,
   oidOf,
+  ownCopy,
   smallIntegerOf,
   Tag,
   textOf,
@@ -149,8 +150,9 @@ const PSS_DEFAULT_TRAILER = fromHex(
  */
 export function decodeCertificate(der: Uint8Array): Certificate {
   const what = 'Certificate';
-  const bytes = Uint8Array.from(der);
-  const root = decodeDer(bytes, { what, maxBytes: MAX_CERTIFICATE_BYTES, maxNodes: MAX_CERTIFICATE_NODES });
+  const limits = { what, maxBytes: MAX_CERTIFICATE_BYTES, maxNodes: MAX_CERTIFICATE_NODES };
+  const bytes = ownCopy(der, limits);
+  const root = decodeDer(bytes, limits);
   const outer = sequenceOf(bytes, root, what);
   const tbsNode = outer.take('tbsCertificate', Tag.SEQUENCE);
   const algorithmNode = outer.take('signatureAlgorithm', Tag.SEQUENCE);
@@ -197,8 +199,9 @@ export function decodeCertificate(der: Uint8Array): Certificate {
  */
 export function decodeRevocationList(der: Uint8Array): RevocationList {
   const what = 'CertificateList';
-  const bytes = Uint8Array.from(der);
-  const root = decodeDer(bytes, { what, maxBytes: MAX_CRL_BYTES, maxNodes: MAX_CRL_NODES });
+  const limits = { what, maxBytes: MAX_CRL_BYTES, maxNodes: MAX_CRL_NODES };
+  const bytes = ownCopy(der, limits);
+  const root = decodeDer(bytes, limits);
   const outer = sequenceOf(bytes, root, what);
   const tbsNode = outer.take('tbsCertList', Tag.SEQUENCE);
   const algorithmNode = outer.take('signatureAlgorithm', Tag.SEQUENCE);

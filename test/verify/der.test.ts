@@ -118,6 +118,11 @@ describe('what is not DER', () => {
     expect(() => read(nested(17))).not.toThrow();
     expect(() => read(nested(18))).toThrow(/nested deeper/);
     expect(() => decodeDer(new Uint8Array(9), { ...limits, maxBytes: 8 })).toThrow(/limit/);
+    for (const decode of [decodeCertificate, decodeRevocationList]) {
+      // A length and nothing else: whoever copied the bytes before looking at it would fail otherwise.
+      const huge = Object.create(Uint8Array.prototype, { length: { value: 2 ** 40 } }) as Uint8Array;
+      expect(() => decode(huge)).toThrow(/1099511627776 bytes exceed the limit/);
+    }
     expect(() => decodeDer(fromHex('3006050005000500'), { ...limits, maxNodes: 3 })).toThrow(/more than 3/);
   });
 });

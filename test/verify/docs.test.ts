@@ -61,6 +61,8 @@ function causesPage(): string {
     '- `softsnp show report FILE` and `softsnp show certs PATH` print both sides field by field: compare REPORTED_TCB',
     '  with the TCB of the certificate and CHIP_ID with its hwID yourself.',
     '- `--json` prints every finding with expected and actual value.',
+    '- Files of up to 64 MiB get a verdict whatever is in them, a folder that much in all; for larger ones, and for more',
+    '  than 64 files in a folder, there is none: exit code 1.',
     '- Evidence of softsnp is accepted only with `--trust softsnp`; evidence of hardware only without.',
   ];
   return `${lines.join('\n')}\n`;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** AMD's own revocation lists, the twin SEV-Genoa, re-issued certificates and certificate tables of real hosts. */
 import { describe, expect, it } from 'vitest';
-import { VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { VCEK_GUID, VLEK_GUID } from '../../src/abi/cert-table.ts';
 import { encodeCertificateTable } from '../../src/certs/table.ts';
-import { explain, VerifyCache, verifyEvidence } from '../../src/verify/index.ts';
+import { explain, parsePolicy, VerifyCache, verifyEvidence } from '../../src/verify/index.ts';
 import { bitsOf, crypto, errorsOf, flipped, judge, LONG } from './soft.ts';
 import { HAVE_VECTORS, INDEX, vector, whenValidMs } from './vectors.ts';
 
@@ -20,6 +20,13 @@ const GENOA = {
   revokedAsk: 'enarx-steward/ask-genoa-54467b96b8ba.der',
   ark: 'virtee-sev/ark-genoa-4c6598d19c18.der',
 } as const;
+const TURIN = {
+  report: 'project-oak-oak/report-v5-turin-vcek-3f44a09b769a.bin',
+  leaf: 'project-oak-oak/vcek-turin-148898157249.der',
+  ask: 'virtee-sev/ask-turin-5b77ef5fe7a7.der',
+  ark: 'virtee-sev/ark-turin-1f084161a44b.der',
+} as const;
+const ASVK_MILAN = 'google-go-sev-guest/asvk-milan-c5e081f59b7e.der';
 const CRL_MILAN_2023 = 'ufcg-lsd-spire-amd-sev-snp-node-attestor/crl-ark-milan-2023-05-09.der';
 const CRL_GENOA_2024 = 'openpcc-openpcc/crl-ark-genoa-2024-10-23.der';
 
@@ -67,6 +74,29 @@ describe.skipIf(!HAVE_VECTORS)('genuine revocation lists', () => {
     const result = judge(evidence, { atMs: Date.UTC(2025, 0, 1), crl: 'require' });
     expect(errorsOf(result)).toEqual(expect.arrayContaining(['CERT_REVOKED', 'CERT_SIGNATURE_MISMATCH']));
     expect(explain(evidence, result, crypto).map(({ code }) => code)).toContain('INTERMEDIATE_REPLACED');
+  });
+});
+
+describe.skipIf(!HAVE_VECTORS)('reports, leaves, intermediates and roots of three lines', () => {
+  it('are accepted in 3 of 81 combinations', () => {
+    const lines = [MILAN, GENOA, TURIN];
+    const accepted: string[] = [];
+    for (const a of lines) {
+      for (const b of lines) {
+        for (const c of lines) {
+          for (const d of lines) {
+            const certificates = [b.leaf, c.ask, d.ark].map(vector);
+            const { ok, findings } = judge(
+              { report: vector(a.report), certificates },
+              { atMs: Date.UTC(2026, 2, 1), policy: parsePolicy({ guest_policy: { debug: 'any' } }) },
+            );
+            expect(ok, findings.map(({ code }) => code).join()).toBe(a === b && b === c && c === d);
+            accepted.push(...(ok ? [a.report] : []));
+          }
+        }
+      }
+    }
+    expect(accepted).toEqual(lines.map(({ report }) => report));
   });
 });
 
@@ -128,17 +158,21 @@ describe.skipIf(!HAVE_VECTORS)('certificate tables', () => {
     }
   });
 
-  it('of the shape AWS hands out: one VLEK, so that intermediate and root are missing', () => {
-    const result = judge(
-      {
-        report: vector('confidential-containers-trustee/report-v3-milan-vlek-decdab949afc.bin'),
-        table: vector('computed/aws-certtable-reconstructed.bin'),
-      },
-      { atMs: Date.UTC(2025, 0, 1) },
-    );
+  it('of the shape AWS hands out: one VLEK, to which intermediate and root are missing', () => {
+    const report = vector('confidential-containers-trustee/report-v3-milan-vlek-decdab949afc.bin');
+    const vlek = 'confidential-containers-trustee/vlek-milan-296a7c99053e.der';
+    const table = encodeCertificateTable([{ guid: VLEK_GUID, data: vector(vlek) }]);
+    const options = { atMs: whenValidMs(vlek) };
+    const alone = judge({ report, table }, options);
+    expect(errorsOf(alone)).toEqual(['INTERMEDIATE_MISSING', 'ROOT_MISSING']);
+    expect(alone.chain.leaf?.endorsement?.cspId).toMatch(/amazonaws/);
+    const certificates = [ASVK_MILAN, MILAN.ark].map(vector);
+    expect(errorsOf(judge({ report, table, certificates }, options))).toEqual([]);
+    // The table as it was rebuilt holds another VLEK of AWS.
+    const other = { report, table: vector('computed/aws-certtable-reconstructed.bin'), certificates };
+    const result = judge(other, { atMs: Date.UTC(2024, 0, 1) });
     expect(result.chain.leaf?.role).toEqual({ kind: 'VLEK', product: 'Milan' });
-    expect(errorsOf(result)).toEqual(expect.arrayContaining(['INTERMEDIATE_MISSING', 'ROOT_MISSING']));
-    expect(result.chain.leaf?.endorsement?.cspId).toMatch(/amazonaws/);
+    expect(errorsOf(result)).toEqual(['TCB_MISMATCH', 'SIGNATURE_MISMATCH']);
   });
 
   it('hold what a list of certificates holds', () => {

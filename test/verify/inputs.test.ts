@@ -40,6 +40,7 @@ describe('a report', () => {
     ['Azure HCL report', hcl, ['Azure HCL report']],
     ['Azure HCL report in base64', utf8(base64(hcl)), ['base64', 'Azure HCL report']],
     ['report and table', concat(report, table), ['report and table']],
+    ['report and table in whole pages', concat(report, table, new Uint8Array(4096)), ['report and table']],
     [
       'configfs-tsm JSON',
       utf8(JSON.stringify({ outblob: base64(report), auxblob: base64(table), provider: 'sev_guest' })),
@@ -68,6 +69,10 @@ describe('a report', () => {
       utf8('{broken'),
       report.subarray(0, 1000),
       concat(report, new Uint8Array(7)),
+      concat(report, new Uint8Array(24)),
+      concat(report, new Uint8Array(4096)),
+      concat(report, new Uint8Array(24), leaf),
+      concat(report, table, Uint8Array.of(1)),
       new Uint8Array(1 << 21),
     ]) {
       const { report: same, forms: none, table: absent } = readReportInput(input);
@@ -106,6 +111,11 @@ describe('certificates', () => {
       form: 'base64',
     });
     expect(readCertificateInput(table)).toEqual({ certificates: [], crls: [], table, form: 'table' });
+  });
+
+  it('of version 1 are certificates, though they begin with an INTEGER as revocation lists do', () => {
+    const first = milan.leaf('VCEK', { version: new Uint8Array(0), extensions: () => [] });
+    expect(readCertificateInput(first)).toMatchObject({ certificates: [first], crls: [] });
   });
 
   it('that are none come back for the verifier to refuse', () => {

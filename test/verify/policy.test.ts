@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The policy document: what each field demands, at the exact boundary, and what is no policy. */
 import { describe, expect, it } from 'vitest';
-import { encodeTcb } from '../../src/abi/tcb-version.ts';
+import { PRODUCT_LINES } from '../../src/abi/product.ts';
+import { encodeTcb, tcbComponents } from '../../src/abi/tcb-version.ts';
+import type { ReportChanges } from '../../src/cli/vectors/forge.ts';
 import { toHex, writeU32, writeU64 } from '../../src/lib/bytes.ts';
 import { InputError } from '../../src/lib/errors.ts';
 import { type FindingCode, type PolicyDocument, parsePolicy } from '../../src/verify/index.ts';
 import { errorsOf, forge, judge } from './soft.ts';
+import { authorities, HAVE_VECTORS, INDEX, vector, whenValidMs } from './vectors.ts';
 
 const milan = forge('Milan');
 const trust = [milan.authority.ark];
@@ -212,6 +215,80 @@ describe('a policy', () => {
   });
 });
 
+describe('a minimum TCB', () => {
+  it.each(PRODUCT_LINES)('is met at its value and above, in each part of each TCB: %s', (product) => {
+    const soft = forge(product);
+    const evidence = { report: soft.report(), certificates: [soft.leaf(), ...soft.chain()] };
+    for (const tcb of ['reported', 'committed', 'current', 'launch']) {
+      for (const component of tcbComponents(product)) {
+        for (const step of [-1, 0, 1]) {
+          const minimum = { [component]: soft.tcb[component] + step };
+          const policy = parsePolicy({ minimum_tcb: { [product]: { [tcb]: minimum } } });
+          const result = judge(evidence, { trust: [soft.authority.ark], policy });
+          expect(errorsOf(result), `${tcb} ${component} ${step}`).toEqual(
+            step > 0 ? ['POLICY_TCB_BELOW_MINIMUM'] : [],
+          );
+        }
+      }
+    }
+  });
+});
+
+describe('the check for aliased memory', () => {
+  const policy = parsePolicy({ platform_info: { alias_check_complete: 'required' } });
+
+  it.each([
+    [0x1n, ['POLICY_BIT_REQUIRED']],
+    [0x3n, ['POLICY_BIT_REQUIRED']],
+    [0x24n, []],
+    [0x25n, []],
+    [0x27n, []],
+    [0x65n, []],
+  ] as const)('can be demanded of PLATFORM_INFO %s', (info, errors) => {
+    const report = milan.report({ before: (bytes) => writeU64(bytes, 0x40, info) });
+    expect(errorsOf(judge({ report, certificates }, { trust, policy }))).toEqual(errors);
+  });
+
+  it.skipIf(!HAVE_VECTORS)('was complete on 22 of the machines that made the genuine reports', () => {
+    const wanted = parsePolicy({
+      guest_policy: { debug: 'any' },
+      platform_info: { alias_check_complete: 'required' },
+    });
+    const verdicts = INDEX.filter(({ file }) => /\/report-/.test(file)).map(({ file, leaf }) => {
+      const evidence = { report: vector(file), certificates: [vector(leaf![0]!), ...authorities()] };
+      return errorsOf(judge(evidence, { atMs: whenValidMs(leaf![0]!), policy: wanted })).join();
+    });
+    expect(verdicts.filter((errors) => errors === '')).toHaveLength(22);
+    expect(verdicts.filter((errors) => errors === 'POLICY_BIT_REQUIRED')).toHaveLength(26);
+  });
+});
+
+describe('distrust', () => {
+  it.each(PRODUCT_LINES)('of a product line or a chip is final: %s', (product) => {
+    const soft = forge(product);
+    const judged = (distrust: PolicyDocument['distrust'], changes: ReportChanges = {}): FindingCode[] => {
+      const { kind = 'VCEK' } = changes;
+      const evidence = { report: soft.report(changes), certificates: [soft.leaf(kind), ...soft.chain(kind)] };
+      const policy = parsePolicy({ distrust });
+      return errorsOf(judge(evidence, { trust: [soft.authority.ark], policy }));
+    };
+    const others = PRODUCT_LINES.filter((line) => line !== product);
+    for (const changes of [{ version: 2 }, { version: 3 }, { version: 5 }, { kind: 'VLEK' }] as const) {
+      expect(judged({ products: product }, changes)).toEqual(['POLICY_DISTRUSTED']);
+      expect(judged({ products: others }, changes)).toEqual([]);
+    }
+    const chip = toHex(soft.chipId);
+    expect(judged({ chips: chip })).toEqual(['POLICY_DISTRUSTED']);
+    expect(judged({ chips: [filled(64, 9), chip] })).toEqual(['POLICY_DISTRUSTED']);
+    // The first eight bytes are a chip of Turin, whose others are zero, and of the other lines no chip at all.
+    expect(judged({ chips: chip.slice(0, 16) })).toEqual(product === 'Turin' ? ['POLICY_DISTRUSTED'] : []);
+    // A VLEK names no chip; the report may.
+    const named = { kind: 'VLEK', fields: { chip_id: soft.chipId } } as const;
+    expect(judged({ chips: chip }, named)).toEqual(['POLICY_DISTRUSTED']);
+    expect(judged({ chips: chip }, { kind: 'VLEK' })).toEqual([]);
+  });
+});
+
 describe('what is no policy', () => {
   const wrong: readonly (readonly [string, unknown, RegExp])[] = [
     ['null', null, /^policy: /],
@@ -221,6 +298,8 @@ describe('what is no policy', () => {
     ['the reserved bit of PLATFORM_INFO', { platform_info: { bit_6: 'required' } }, /bit_6/],
     ['a boolean for a wish', { guest_policy: { debug: false } }, /policy\.guest_policy\.debug/],
     ['a short digest', { measurement: 'abcd' }, /not 48 bytes/],
+    ['megabytes of digits', { measurement: '0'.repeat(1 << 24) }, /not 48 bytes/],
+    ['megabytes of digits in a list', { allowed_chips: ['0'.repeat(1 << 24)] }, /not 8 or 64 bytes/],
     ['an odd digit', { measurement: 'abc' }, /not hexadecimal digits/],
     ['no hexadecimal', { measurement: ['zz'] }, /not hexadecimal digits/],
     ['an empty list', { measurement: [] }, /empty list/],

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence of softsnp platforms for tests of the verifier. */
+import { vi } from 'vitest';
 import type { ProductLine } from '../../src/abi/product.ts';
 import { Forge, VECTOR_TIME_MS } from '../../src/cli/vectors/forge.ts';
 import { nodeCrypto, seededRandom } from '../../src/os/node-crypto.ts';
@@ -13,6 +14,9 @@ export const AT_MS = VECTOR_TIME_MS;
 
 /** Scale of the long loops: SOFTSNP_LONG=1 tries every bit and every byte. */
 export const LONG = process.env['SOFTSNP_LONG'] === '1';
+if (LONG) {
+  vi.setConfig({ testTimeout: 1_800_000 });
+}
 export const NUM_RUNS = Number(process.env['FC_NUM_RUNS'] ?? 200);
 
 export const forge = (product: ProductLine, seed = 1): Forge =>

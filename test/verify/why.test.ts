@@ -7,7 +7,7 @@ import { ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
 import { encodeTcb } from '../../src/abi/tcb-version.ts';
 import { toPem } from '../../src/certs/pem.ts';
 import { encodeCertificateTable } from '../../src/certs/table.ts';
-import { validity } from '../../src/cli/vectors/forge.ts';
+import { validity } from '../../src/cli/vectors/der.ts';
 import { concat, toHex, utf8, writeU32 } from '../../src/lib/bytes.ts';
 import {
   CAUSES,

@@ -19,10 +19,12 @@ export interface VectorCase {
   readonly what: string;
   readonly evidence: Evidence;
   readonly options: Pick<VerifyOptions, 'atMs' | 'crl' | 'crlMinimumNumber' | 'product'> & {
-    readonly trust: readonly Uint8Array[];
+    readonly trust: 'amd' | readonly Uint8Array[];
   };
-  /** Codes of errors that must be among the findings; empty: accepted. */
+  /** Codes of all errors among the findings, each once; empty: accepted. */
   readonly expected: readonly FindingCode[];
+  /** Codes of all warnings among the findings, each once. */
+  readonly warnings: readonly FindingCode[];
 }
 
 export const DAY_MS = 86_400_000;
@@ -72,6 +74,8 @@ export interface Material {
   readonly crls?: readonly Uint8Array[];
   readonly table?: Uint8Array;
   readonly noLeaf?: boolean;
+  /** Warnings beside the one that lists were not looked at, where they were not. */
+  readonly warnings?: readonly FindingCode[];
 }
 
 /** Builds cases around one platform. */
@@ -124,6 +128,13 @@ export class Cases {
       },
       options: { atMs: VECTOR_TIME_MS, crl: 'skip', trust: [forge.authority.ark], ...options },
       expected,
+      warnings: [
+        // Without a root there is nobody whose list could have been looked at.
+        ...((options.crl ?? 'skip') === 'skip' && !expected.includes('ROOT_MISSING')
+          ? (['CRL_NOT_CHECKED'] as const)
+          : []),
+        ...(material.warnings ?? []),
+      ],
     };
   }
 }

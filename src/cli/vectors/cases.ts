@@ -9,10 +9,11 @@ import { Cases, type VectorCase } from './case.ts';
 import { authorityCases } from './chain-cases.ts';
 import { derCases } from './der-cases.ts';
 import { Forge } from './forge.ts';
-import { leafCases, turinCases } from './leaf-cases.ts';
+import { genoaCases, leafCases, turinCases } from './leaf-cases.ts';
 import { acceptedCases, pairingCases, tcbCases } from './pairing-cases.ts';
 import { reportCases, signatureCases } from './report-cases.ts';
 import { revocationCases } from './revocation-cases.ts';
+import { signingCases } from './signing-cases.ts';
 import { tableCases } from './table-cases.ts';
 
 /** All cases; the same seed gives the same bytes. */
@@ -31,8 +32,10 @@ export function* vectorCases(crypto: MachineCrypto, random: Random): Generator<V
   const milan = new Cases(forges.Milan);
   yield* authorityCases(milan, forges);
   yield* leafCases(milan);
+  yield* signingCases(milan);
   yield* derCases(milan);
   yield* revocationCases(milan, forges);
   yield* tableCases(milan);
+  yield* genoaCases(new Cases(forges.Genoa));
   yield* turinCases(new Cases(forges.Turin));
 }

@@ -15,7 +15,8 @@ import {
   valued,
   without,
 } from './case.ts';
-import { type Forge, int, name, rsa2048, SIGNINGS, spkiOf, VECTOR_TIME_MS, validity } from './forge.ts';
+import { int, name, tlv, validity } from './der.ts';
+import { type Forge, rsa2048, spkiOf, VECTOR_TIME_MS } from './forge.ts';
 
 export function* authorityCases(
   cases: Cases,
@@ -37,6 +38,54 @@ export function* authorityCases(
     { roots: [impostor, forge.authority.ark], intermediates: [forge.ca('ASK', { signer: impostorKey })] },
     ['ROOT_UNTRUSTED'],
   );
+  const forged = { roots: [impostor], intermediates: [forge.ca('ASK', { signer: impostorKey })] };
+  const forgedVariants: readonly (readonly [string, string, Material, readonly FindingCode[]])[] = [
+    ...([2, 4, 5] as const).map(
+      (version) =>
+        [
+          `v${version}`,
+          `The same chain under a version ${version} report.`,
+          { report: { version } },
+          ['ROOT_UNTRUSTED'],
+        ] as const,
+    ),
+    [
+      'no-cpuid',
+      'The same under a report that names no product line.',
+      { report: { before: (bytes) => bytes.fill(0, 0x188, 0x18b) } },
+      ['ROOT_UNTRUSTED', 'PRODUCT_UNKNOWN'],
+    ],
+    [
+      'vlek',
+      'The same above a VLEK.',
+      { kind: 'VLEK', intermediates: [forge.ca('ASVK', { signer: impostorKey })] },
+      ['ROOT_UNTRUSTED'],
+    ],
+    [
+      'cross-signed',
+      'The self-made root is signed by the genuine one: that makes it a certificate of it, not a root.',
+      { roots: [forge.ca('ARK', { spki: spkiOf(impostorKey) })] },
+      ['ROOT_UNTRUSTED'],
+    ],
+  ];
+  for (const [title, what, material, codes] of forgedVariants) {
+    yield cases.case(`root-forged-${title}`, what, { ...forged, ...material }, codes);
+  }
+  for (const version of [2, 3, 5] as const) {
+    yield cases.case(
+      `root-forged-amd-v${version}`,
+      `The same under a version ${version} report, where AMD's own roots are trusted.`,
+      { ...forged, report: { version } },
+      ['ROOT_UNTRUSTED'],
+      { trust: 'amd' },
+    );
+  }
+  yield cases.case(
+    'too-many-certificates',
+    'Seventeen certificates, one more than are looked at; the right ones are among the first.',
+    { roots: [forge.authority.ark, ...Array.from({ length: 14 }, () => genoa.authority.ark)] },
+    ['CERT_TOO_MANY'],
+  );
   yield cases.case(
     'leaf-under-asvk',
     'A VCEK issued by the ASVK, which may only issue VLEKs.',
@@ -53,7 +102,7 @@ export function* authorityCases(
       leaf: { issuer: name(caName('Milan', 'ARK')), signer: forge.authorityKey('ARK') },
       intermediates: [],
     },
-    ['CERT_NAME_MISMATCH', 'INTERMEDIATE_MISSING'],
+    ['INTERMEDIATE_MISSING', 'CERT_NAME_MISMATCH'],
   );
   yield cases.case('no-leaf', 'No endorsement certificate.', { noLeaf: true }, ['LEAF_MISSING']);
   yield cases.case('no-intermediate', 'No ASK.', { intermediates: [] }, ['INTERMEDIATE_MISSING']);
@@ -77,7 +126,25 @@ export function* authorityCases(
     intermediates: [forge.ca('ASK', changes)],
   });
   const keyUsage = (value: string) => valued('2.5.29.15', fromHex(value));
-  const rows: readonly (readonly [string, string, Material, readonly FindingCode[]])[] = [
+  const rows: readonly (readonly [
+    title: string,
+    what: string,
+    material: Material,
+    codes: readonly FindingCode[],
+    trust?: readonly Uint8Array[],
+  ])[] = [
+    [
+      'ask-at-last-second',
+      'The last second of validity belongs to the ASK.',
+      ask({ validity: validity(0x15d_0000_0000, VECTOR_TIME_MS) }),
+      [],
+    ],
+    [
+      'ask-at-first-second',
+      'The first second of validity belongs to the ASK.',
+      ask({ validity: validity(VECTOR_TIME_MS, VECTOR_TIME_MS + DAY_MS) }),
+      [],
+    ],
     [
       'ask-expired',
       'The ASK ended a second ago.',
@@ -160,7 +227,7 @@ export function* authorityCases(
       'ask-name-constraints',
       'A critical extension of the ASK that nobody knows.',
       ask({ extensions: plus({ oid: '2.5.29.30', critical: true, value: fromHex('3000') }) }),
-      ['CERT_EXTENSION_UNKNOWN'],
+      ['CERT_EXTENSION_UNKNOWN', 'CERT_CONSTRAINTS_MISMATCH'],
     ],
     [
       'ask-crl-url',
@@ -176,25 +243,37 @@ export function* authorityCases(
       'ask-rsa-2048',
       'The ASK has a key of 2048 bits.',
       { ...ask({ spki: spkiOf(rsa2048()) }), leaf: { signer: rsa2048() } },
-      ['CERT_KEY_UNSUPPORTED'],
+      ['CERT_KEY_UNSUPPORTED', 'CERT_SIGNATURE_MISMATCH'],
     ],
     [
-      'ask-pkcs1',
-      'The ASK is signed with PKCS #1 v1.5.',
-      ask({ signing: SIGNINGS.pkcs1 }),
-      ['CERT_SIGNATURE_PARAMS_UNSUPPORTED'],
+      'ask-exponent-3',
+      'The key of the ASK has the exponent 3, with which signatures have been forged.',
+      ask({ spki: withExponent3(spkiOf(forge.authorityKey('ASK'))) }),
+      ['CERT_KEY_UNSUPPORTED', 'CERT_SIGNATURE_MISMATCH'],
+    ],
+    [
+      'ask-issued-by-another-line',
+      'The ASK is issued and signed by the ARK of Genoa, which is trusted.',
+      {
+        intermediates: [
+          forge.ca('ASK', { issuer: name(caName('Genoa', 'ARK')), signer: genoa.authorityKey('ARK') }),
+        ],
+        roots: [genoa.authority.ark],
+      },
+      ['CERT_NAME_MISMATCH'],
+      [genoa.authority.ark, forge.authority.ark],
     ],
     [
       'ask-version-1',
       'The ASK is an X.509 version 1 certificate.',
       ask({ version: new Uint8Array(0), extensions: () => [] }),
-      ['CERT_VERSION_UNSUPPORTED'],
+      ['CERT_VERSION_UNSUPPORTED', 'CERT_EXTENSION_MISSING'],
     ],
     [
       'ask-issuer-name',
       'The ASK names another issuer than the ARK.',
       ask({ issuer: name('ARK-Milan-2') }),
-      ['CERT_NAME_MISMATCH', 'ROOT_MISSING'],
+      ['ROOT_MISSING', 'CERT_NAME_MISMATCH'],
     ],
     [
       'ask-signed-by-itself',
@@ -203,10 +282,28 @@ export function* authorityCases(
       ['CERT_SIGNATURE_MISMATCH'],
     ],
   ];
-  for (const [title, what, material, codes] of rows) {
-    yield cases.case(title, what, material, codes);
+  for (const [title, what, material, codes, trust] of rows) {
+    yield cases.case(title, what, material, codes, trust === undefined ? {} : { trust });
   }
   const roots: readonly (readonly [string, string, Parameters<Forge['ca']>[1], readonly FindingCode[]])[] = [
+    [
+      'ark-at-last-second',
+      'The last second of validity belongs to the ARK.',
+      { validity: validity(0x15d_0000_0000, VECTOR_TIME_MS) },
+      [],
+    ],
+    [
+      'ark-at-first-second',
+      'The first second of validity belongs to the ARK.',
+      { validity: validity(VECTOR_TIME_MS, VECTOR_TIME_MS + DAY_MS) },
+      [],
+    ],
+    [
+      'ark-signed-by-another',
+      'Another key signed the trusted ARK. Nobody asks: it is trusted for its bytes, not for its signature.',
+      { signer: genoa.authorityKey('ARK') },
+      [],
+    ],
     [
       'ark-expired',
       'The trusted ARK ended a second ago.',
@@ -236,4 +333,11 @@ export function* authorityCases(
     const root = forge.ca('ARK', changes);
     yield cases.case(title, what, { roots: [root] }, codes, { trust: [root] });
   }
+}
+
+/** The same modulus with the exponent 3 where 65537 was. */
+function withExponent3(spki: Uint8Array): Uint8Array {
+  const end = spki.length - 5;
+  const modulus = spki.subarray(end - 4 - 513, end);
+  return tlv(0x30, spki.subarray(4, 19), tlv(0x03, Uint8Array.of(0), tlv(0x30, modulus, int(3))));
 }

@@ -4,7 +4,7 @@
  * verifier must refuse although every signature is good. Written as raw DER, because most of it is what
  * a library refuses to write.
  */
-import { constants, createPrivateKey, createPublicKey, type KeyObject, sign } from 'node:crypto';
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { type AttestationReportV5, type ReportVersion, reportLayout } from '../../abi/attestation-report.ts';
 import type { ProductLine } from '../../abi/product.ts';
 import { encodeTcb, type TcbParts } from '../../abi/tcb-version.ts';
@@ -14,12 +14,13 @@ import { CA_ROWS, type CaRole, caName } from '../../kds/ca-certificate.ts';
 import { GENOA } from '../../kds/embedded/genoa.ts';
 import { MILAN } from '../../kds/embedded/milan.ts';
 import { TURIN } from '../../kds/embedded/turin.ts';
-import { PSS_SALT_SIZE, signPss } from '../../kds/pss.ts';
 import { keyIdentifier, OID, TEST_ROOT_COMMENT } from '../../kds/x509.ts';
 import { chipIdOf, descend, endorsementKey, HWID_SIZE, topStick } from '../../keys/index.ts';
-import { concat, fromHex, reversed, utf8 } from '../../lib/bytes.ts';
+import { fromHex, reversed, utf8 } from '../../lib/bytes.ts';
 import type { MachineCrypto, Random, SigningKey } from '../../lib/crypto.ts';
 import { invariant } from '../../lib/errors.ts';
+import { int, name, oid, tlv, utcTime, validity } from './der.ts';
+import { SIGNINGS, type Signing, signRsa } from './signing.ts';
 
 const EMBEDDED = { Milan: MILAN, Genoa: GENOA, Turin: TURIN } as const;
 
@@ -56,40 +57,6 @@ zTuV+C7JiHBMr9nuvl1Sc3TCpzI/gNmvmQMb9cjhmHLurpESR7MP79jWjmmlah2sIug5oPNrV4mDbqCR
 z2sYzk9qlCGZHZ7fLv46odI=
 `;
 
-/** One element of DER with the shortest length. */
-export function tlv(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
-  const content = concat(...parts);
-  const { length } = content;
-  const head =
-    length < 0x80
-      ? [tag, length]
-      : length < 0x100
-        ? [tag, 0x81, length]
-        : [tag, 0x82, length >> 8, length & 0xff];
-  return concat(Uint8Array.from(head), content);
-}
-
-const oidContent = (dotted: string): Uint8Array => {
-  const [first = 0, second = 0, ...rest] = dotted.split('.').map(Number);
-  const bytes = [40 * first + second, ...rest].flatMap((arc) => {
-    const digits = [arc & 0x7f];
-    for (let left = arc >>> 7; left > 0; left >>>= 7) {
-      digits.unshift((left & 0x7f) | 0x80);
-    }
-    return digits;
-  });
-  return Uint8Array.from(bytes);
-};
-
-export const oid = (dotted: string): Uint8Array => tlv(0x06, oidContent(dotted));
-export const int = (value: number): Uint8Array => {
-  const bytes = [value & 0xff];
-  for (let left = value >>> 8; left > 0; left >>>= 8) {
-    bytes.unshift(left & 0xff);
-  }
-  return tlv(0x02, Uint8Array.from(bytes[0]! >= 0x80 ? [0, ...bytes] : bytes));
-};
-
 export interface RawExtension {
   readonly oid: string;
   readonly value: Uint8Array;
@@ -99,73 +66,7 @@ export interface RawExtension {
 const extensionDer = ({ oid: type, value, critical }: RawExtension): Uint8Array =>
   tlv(0x30, oid(type), ...(critical ? [fromHex('0101ff')] : []), tlv(0x04, value));
 
-/** A name in AMD's form, its common name of another string type where asked. */
-export function name(commonName: string | Uint8Array, stringTag = 0x0c): Uint8Array {
-  const attribute = (type: number, tag: number, text: Uint8Array): Uint8Array =>
-    tlv(0x31, tlv(0x30, tlv(0x06, Uint8Array.of(0x55, 4, type)), tlv(tag, text)));
-  return tlv(
-    0x30,
-    attribute(11, 0x0c, utf8('Engineering')),
-    attribute(6, 0x13, utf8('US')),
-    attribute(7, 0x0c, utf8('Santa Clara')),
-    attribute(8, 0x0c, utf8('CA')),
-    attribute(10, 0x0c, utf8('Advanced Micro Devices')),
-    attribute(3, stringTag, typeof commonName === 'string' ? utf8(commonName) : commonName),
-  );
-}
-
-const utcTime = (ms: number): Uint8Array =>
-  tlv(0x17, utf8(new Date(ms).toISOString().replace(/[-:T]/g, '').slice(2, 14).concat('Z')));
-
-export const validity = (fromMs: number, toMs: number): Uint8Array =>
-  tlv(0x30, utcTime(fromMs), utcTime(toMs));
-
-const SHA384 = tlv(0x30, oid('2.16.840.1.101.3.4.2.2'), fromHex('0500'));
-const SHA256 = tlv(0x30, oid('2.16.840.1.101.3.4.2.1'), fromHex('0500'));
-const SHA1 = tlv(0x30, oid('1.3.14.3.2.26'), fromHex('0500'));
-
-function pss(hash: Uint8Array, mask: Uint8Array, salt: number, trailer: Uint8Array): Uint8Array {
-  return tlv(
-    0x30,
-    oid('1.2.840.113549.1.1.10'),
-    tlv(
-      0x30,
-      tlv(0xa0, hash),
-      tlv(0xa1, tlv(0x30, oid('1.2.840.113549.1.1.8'), mask)),
-      tlv(0xa2, int(salt)),
-      trailer,
-    ),
-  );
-}
-
 const NONE = new Uint8Array(0);
-
-/** A way to sign, AMD's or another, with its AlgorithmIdentifier. */
-export interface Signing {
-  readonly algorithm: Uint8Array;
-  readonly hash: string;
-  readonly saltLength: number | null;
-}
-
-export const SIGNINGS = {
-  amd: { algorithm: pss(SHA384, SHA384, 48, NONE), hash: 'sha384', saltLength: 48 },
-  amdExplicitTrailer: {
-    algorithm: pss(SHA384, SHA384, 48, tlv(0xa3, int(1))),
-    hash: 'sha384',
-    saltLength: 48,
-  },
-  // Without salt these two repeat byte for byte; node:crypto would draw one of its own.
-  pssSha256: { algorithm: pss(SHA256, SHA256, 0, NONE), hash: 'sha256', saltLength: 0 },
-  pssNoSalt: { algorithm: pss(SHA384, SHA384, 0, NONE), hash: 'sha384', saltLength: 0 },
-  // The signature is AMD's kind, only the identifiers of the next two are not.
-  pssMaskSha1: { algorithm: pss(SHA384, SHA1, 48, NONE), hash: 'sha384', saltLength: 48 },
-  pssTrailer2: { algorithm: pss(SHA384, SHA384, 48, tlv(0xa3, int(2))), hash: 'sha384', saltLength: 48 },
-  pkcs1: {
-    algorithm: tlv(0x30, oid('1.2.840.113549.1.1.12'), fromHex('0500')),
-    hash: 'sha384',
-    saltLength: null,
-  },
-} as const satisfies Record<string, Signing>;
 
 /** Parts of a certificate that differ from what the key service would issue. */
 export interface CertificateChanges {
@@ -391,12 +292,8 @@ export class Forge {
     signing: Signing = SIGNINGS.amd,
     outerAlgorithm: Uint8Array = signing.algorithm,
   ): Uint8Array {
-    const { saltLength } = signing;
-    const padding = saltLength === null ? constants.RSA_PKCS1_PADDING : constants.RSA_PKCS1_PSS_PADDING;
-    const signature =
-      saltLength === PSS_SALT_SIZE
-        ? signPss(signer, tbs, this.#random.bytes(PSS_SALT_SIZE))
-        : sign(signing.hash, tbs, { key: signer, padding, saltLength: saltLength ?? undefined });
+    const salt = signing.saltLength === null ? null : this.#random.bytes(signing.saltLength);
+    const signature = signRsa(signing, signer, tbs, salt);
     return tlv(0x30, tbs, outerAlgorithm, tlv(0x03, Uint8Array.of(0), signature));
   }
 
@@ -456,7 +353,12 @@ export class Forge {
 
   /** A revocation list with changes. */
   crl(changes: CrlChanges = {}): Uint8Array {
-    const { revoked = [], number = 7, thisUpdateMs = VECTOR_TIME_MS - 30 * 86_400_000 } = changes;
+    const {
+      revoked = [],
+      number = 7,
+      entries = 0,
+      thisUpdateMs = VECTOR_TIME_MS - 30 * 86_400_000,
+    } = changes;
     const { nextUpdateMs = VECTOR_TIME_MS + 300 * 86_400_000 } = changes;
     const signing = changes.signing ?? SIGNINGS.amd;
     const tbs = tlv(
@@ -466,9 +368,13 @@ export class Forge {
       name(changes.issuer ?? caName(this.product, 'ARK')),
       utcTime(thisUpdateMs),
       nextUpdateMs === null ? NONE : utcTime(nextUpdateMs),
-      revoked.length === 0
+      revoked.length + entries === 0
         ? NONE
-        : tlv(0x30, ...revoked.map((serial) => tlv(0x30, int(serial), utcTime(thisUpdateMs)))),
+        : tlv(
+            0x30,
+            ...revoked.map((serial) => tlv(0x30, int(serial), utcTime(thisUpdateMs))),
+            revokedEntries(entries, thisUpdateMs),
+          ),
       tlv(
         0xa0,
         tlv(
@@ -490,6 +396,8 @@ export class Forge {
 
 export interface CrlChanges {
   readonly revoked?: readonly number[];
+  /** Further entries, of serial numbers nobody has. */
+  readonly entries?: number;
   readonly number?: number | null;
   readonly thisUpdateMs?: number;
   readonly nextUpdateMs?: number | null;
@@ -497,6 +405,18 @@ export interface CrlChanges {
   readonly signer?: KeyObject;
   readonly signing?: Signing;
   readonly extensions?: readonly RawExtension[];
+}
+
+/** Entries of a revocation list, one after the other without the lists a million of them would take. */
+function revokedEntries(count: number, dateMs: number): Uint8Array {
+  const entry = tlv(0x30, fromHex('020420000000'), utcTime(dateMs));
+  const out = new Uint8Array(entry.length * count);
+  for (let i = 0; i < count; i++) {
+    const at = i * entry.length;
+    out.set(entry, at);
+    out.set(Uint8Array.of(i >> 16, i >> 8, i), at + 5);
+  }
+  return out;
 }
 
 export const ecSpki = (point: Uint8Array, curve = '1.3.132.0.34'): Uint8Array =>

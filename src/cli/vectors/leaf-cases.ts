@@ -3,20 +3,23 @@
 import { caName } from '../../kds/ca-certificate.ts';
 import { concat, fromHex, utf8 } from '../../lib/bytes.ts';
 import type { FindingCode } from '../../verify/findings.ts';
-import { ARC, type Cases, DAY_MS, plus, replaced, twice, type VectorCase, valued, without } from './case.ts';
 import {
-  ecSpki,
-  int,
-  type LeafChanges,
-  name,
-  oid,
-  rsa2048,
-  SIGNINGS,
-  spkiOf,
-  tlv,
-  VECTOR_TIME_MS,
-  validity,
-} from './forge.ts';
+  ARC,
+  type Cases,
+  DAY_MS,
+  littleOf,
+  N,
+  P,
+  plus,
+  replaced,
+  twice,
+  type VectorCase,
+  valued,
+  without,
+} from './case.ts';
+import { int, name, oid, tlv, validity } from './der.ts';
+import { ecSpki, type LeafChanges, rsa2048, spkiOf, VECTOR_TIME_MS } from './forge.ts';
+import { SIGNINGS } from './signing.ts';
 
 /** A point with the right form that is not on the curve. */
 function offCurve(point: Uint8Array): Uint8Array {
@@ -24,6 +27,8 @@ function offCurve(point: Uint8Array): Uint8Array {
   wrong[96]! ^= 1;
   return wrong;
 }
+
+type LeafRow = readonly [title: string, what: string, leaf: LeafChanges, codes: readonly FindingCode[]];
 
 export function* leafCases(cases: Cases): Generator<VectorCase> {
   const { forge } = cases;
@@ -35,19 +40,7 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
   const explicitCurve = tlv(0x30, int(1), tlv(0x30, oid('1.2.840.10045.1.1'), tlv(0x02, utf8('field'))));
   const at = (fromMs: number, toMs: number): LeafChanges => ({ validity: validity(fromMs, toMs) });
   const ext = (change: NonNullable<LeafChanges['extensions']>): LeafChanges => ({ extensions: change });
-  const rows: readonly (readonly [string, string, LeafChanges, readonly FindingCode[]])[] = [
-    [
-      'leaf-at-last-second',
-      'The last second of validity belongs to it.',
-      at(VECTOR_TIME_MS - DAY_MS, VECTOR_TIME_MS),
-      [],
-    ],
-    [
-      'leaf-at-first-second',
-      'The first second of validity belongs to it.',
-      at(VECTOR_TIME_MS, VECTOR_TIME_MS + DAY_MS),
-      [],
-    ],
+  const rows: readonly LeafRow[] = [
     [
       'leaf-expired',
       'Ended a second ago.',
@@ -60,23 +53,24 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
       at(VECTOR_TIME_MS + 1000, VECTOR_TIME_MS + DAY_MS),
       ['CERT_NOT_YET_VALID'],
     ],
+    ...keyRows(publicPoint),
     [
       'leaf-key-p256',
       'A key on P-256.',
       { spki: ecSpki(p256Point, '1.2.840.10045.3.1.7') },
-      ['CERT_KEY_UNSUPPORTED'],
+      ['CERT_KEY_UNSUPPORTED', 'SIGNATURE_MISMATCH'],
     ],
     [
       'leaf-key-compressed',
       'The key as a compressed point.',
       { spki: ecSpki(compressed) },
-      ['CERT_KEY_UNSUPPORTED'],
+      ['CERT_KEY_UNSUPPORTED', 'SIGNATURE_MISMATCH'],
     ],
     [
       'leaf-key-off-curve',
       'A point that is not on the curve.',
       { spki: ecSpki(offCurve(publicPoint)) },
-      ['CERT_KEY_UNSUPPORTED'],
+      ['CERT_KEY_UNSUPPORTED', 'SIGNATURE_MISMATCH'],
     ],
     [
       'leaf-key-explicit-curve',
@@ -88,44 +82,19 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
           tlv(0x03, Uint8Array.of(0), publicPoint),
         ),
       },
-      ['CERT_KEY_UNSUPPORTED'],
-    ],
-    ['leaf-key-rsa', 'An RSA key.', { spki: spkiOf(forge.authorityKey('ASK')) }, ['CERT_KEY_UNSUPPORTED']],
-    [
-      'leaf-pss-sha256',
-      'Signed with SHA-256.',
-      { signing: SIGNINGS.pssSha256 },
-      ['CERT_SIGNATURE_PARAMS_UNSUPPORTED'],
+      ['CERT_KEY_UNSUPPORTED', 'SIGNATURE_MISMATCH'],
     ],
     [
-      'leaf-pss-no-salt',
-      'Signed without salt.',
-      { signing: SIGNINGS.pssNoSalt },
-      ['CERT_SIGNATURE_PARAMS_UNSUPPORTED'],
-    ],
-    [
-      'leaf-pss-mask-sha1',
-      'Said to be masked with SHA-1.',
-      { signing: SIGNINGS.pssMaskSha1 },
-      ['CERT_SIGNATURE_PARAMS_UNSUPPORTED'],
-    ],
-    [
-      'leaf-pss-trailer-2',
-      'A trailer field that does not exist.',
-      { signing: SIGNINGS.pssTrailer2 },
-      ['CERT_SIGNATURE_PARAMS_UNSUPPORTED'],
-    ],
-    [
-      'leaf-pkcs1',
-      'Signed with PKCS #1 v1.5.',
-      { signing: SIGNINGS.pkcs1 },
-      ['CERT_SIGNATURE_PARAMS_UNSUPPORTED'],
+      'leaf-key-rsa',
+      'An RSA key.',
+      { spki: spkiOf(forge.authorityKey('ASK')) },
+      ['CERT_KEY_UNSUPPORTED', 'SIGNATURE_MISMATCH'],
     ],
     [
       'leaf-algorithms-differ',
       'Another algorithm outside than in the signed part.',
       { outerAlgorithm: SIGNINGS.amdExplicitTrailer.algorithm },
-      ['CERT_MALFORMED'],
+      ['CERT_MALFORMED', 'LEAF_MISSING'],
     ],
     [
       'leaf-signed-by-root',
@@ -143,7 +112,7 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
       'leaf-version-1',
       'An X.509 version 1 certificate.',
       { version: new Uint8Array(0), extensions: () => [] },
-      ['CERT_VERSION_UNSUPPORTED', 'CERT_EXTENSION_MISSING', 'TCB_MISMATCH'],
+      ['CERT_VERSION_UNSUPPORTED', 'CERT_EXTENSION_MISSING', 'CERT_KIND_MISMATCH', 'TCB_MISMATCH'],
     ],
     [
       'leaf-version-2',
@@ -173,7 +142,7 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
       'leaf-issuer-other-line',
       'The issuer is named after another product line.',
       { issuer: name(caName('Genoa', 'ASK')) },
-      ['PRODUCT_MISMATCH', 'INTERMEDIATE_MISSING'],
+      ['PRODUCT_MISMATCH', 'INTERMEDIATE_MISSING', 'ROOT_MISSING'],
     ],
     [
       'leaf-product-other',
@@ -203,7 +172,7 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
       'leaf-struct-version-1',
       'The structure version of Turin.',
       { structVersion: 1 },
-      ['CERT_EXTENSION_INVALID'],
+      ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
     ],
     ['leaf-no-struct-version', 'No structVersion.', ext(without(`${ARC}.1`)), ['CERT_EXTENSION_MISSING']],
     ['leaf-no-product', 'No productName.', ext(without(`${ARC}.2`)), ['CERT_EXTENSION_MISSING']],
@@ -220,36 +189,11 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
       ext(valued(`${ARC}.3.4`, int(1))),
       ['CERT_EXTENSION_INVALID'],
     ],
-    ['leaf-snp-spl-twice', 'snpSPL twice.', ext(twice(`${ARC}.3.3`)), ['CERT_EXTENSION_DUPLICATE']],
     [
       'leaf-snp-spl-twice-differing',
       'snpSPL twice with two values.',
       ext(replaced(`${ARC}.3.3`, (extension) => [extension, { ...extension, value: int(99) }])),
       ['CERT_EXTENSION_DUPLICATE'],
-    ],
-    [
-      'leaf-snp-spl-256',
-      'snpSPL 256.',
-      ext(valued(`${ARC}.3.3`, int(256))),
-      ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
-    ],
-    [
-      'leaf-snp-spl-negative',
-      'snpSPL -1.',
-      ext(valued(`${ARC}.3.3`, fromHex('0201ff'))),
-      ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
-    ],
-    [
-      'leaf-snp-spl-padded',
-      'snpSPL in two bytes where one is enough.',
-      ext(valued(`${ARC}.3.3`, fromHex('02020018'))),
-      ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
-    ],
-    [
-      'leaf-snp-spl-raw',
-      'snpSPL as a bare byte.',
-      ext(valued(`${ARC}.3.3`, fromHex('18'))),
-      ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
     ],
     [
       'leaf-fmc-spl',
@@ -278,7 +222,7 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
     [
       'leaf-hwid-and-csp',
       'hwID and cspID: a VCEK and a VLEK at once.',
-      ext(plus({ oid: `${ARC}.5`, value: tlv(0x16, utf8('CN=cloud.example')) })),
+      ext(plus({ oid: `${ARC}.5`, value: CSP })),
       ['CERT_EXTENSION_UNKNOWN', 'CERT_KIND_MISMATCH'],
     ],
     ['leaf-no-hwid', 'No hwID.', ext(without(`${ARC}.4`)), ['CERT_EXTENSION_MISSING', 'CERT_KIND_MISMATCH']],
@@ -286,12 +230,19 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
   for (const [title, what, leaf, codes] of rows) {
     yield cases.case(title, what, { leaf }, codes);
   }
-  for (const size of [0, 8, 63, 65]) {
-    const hwId = concat(forge.chipId, forge.chipId).slice(0, size);
-    yield cases.case(`leaf-hwid-${size}`, `hwID of ${size} bytes.`, { leaf: { hwId } }, [
-      'CERT_EXTENSION_INVALID',
-    ]);
-  }
+  yield* timeCases(cases);
+  yield* splCases(cases);
+  yield* hwIdCases(cases, [0, 8, 63, 65, 66]);
+  yield cases.case(
+    'leaf-hwid-0-masked',
+    'hwID without a byte beside a masked CHIP_ID.',
+    {
+      leaf: { hwId: NONE },
+      report: { fields: { chip_id: new Uint8Array(64) } },
+      warnings: ['CHIP_ID_MASKED'],
+    },
+    ['CERT_EXTENSION_INVALID'],
+  );
   yield cases.case(
     'leaf-hwid-wrapped',
     'hwID inside an OCTET STRING, 66 bytes; AMD writes it raw.',
@@ -307,6 +258,21 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
       [],
     );
   }
+  yield cases.case(
+    'leaf-csp-for-hwid',
+    'A VCEK with cspID in place of its hwID.',
+    { leaf: { extensions: replaced(`${ARC}.4`, () => [{ oid: `${ARC}.5`, value: CSP }]) } },
+    ['CERT_EXTENSION_MISSING', 'CERT_EXTENSION_UNKNOWN', 'CERT_KIND_MISMATCH'],
+  );
+  yield cases.case(
+    'vlek-hwid-for-csp',
+    'A VLEK with hwID in place of its cspID.',
+    {
+      kind: 'VLEK',
+      leaf: { extensions: replaced(`${ARC}.5`, () => [{ oid: `${ARC}.4`, value: forge.chipId }]) },
+    },
+    ['CERT_EXTENSION_MISSING', 'CERT_EXTENSION_UNKNOWN', 'CERT_KIND_MISMATCH'],
+  );
   yield cases.case(
     'vlek-with-hwid',
     'A VLEK with a hwID beside its cspID.',
@@ -339,6 +305,145 @@ export function* leafCases(cases: Cases): Generator<VectorCase> {
   ]);
 }
 
+const NONE = new Uint8Array(0);
+const CSP = tlv(0x16, utf8('CN=cloud.example'));
+
+/** Keys that are no uncompressed point on the named curve. */
+function keyRows(point: Uint8Array): readonly LeafRow[] {
+  const spki = (parameters: Uint8Array, key: Uint8Array): Uint8Array =>
+    tlv(0x30, tlv(0x30, oid('1.2.840.10045.2.1'), parameters), tlv(0x03, Uint8Array.of(0), key));
+  const fixed = (value: bigint): Uint8Array => littleOf(value, 48).reverse();
+  const integer = (value: bigint): Uint8Array => tlv(0x02, Uint8Array.of(0), fixed(value));
+  const generator = fromHex(
+    '04aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab73617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f',
+  );
+  const b = fromHex(
+    'b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aef',
+  );
+  const trueParameters = tlv(
+    0x30,
+    int(1),
+    tlv(0x30, oid('1.2.840.10045.1.1'), integer(P)),
+    tlv(0x30, tlv(0x04, fixed(P - 3n)), tlv(0x04, b)),
+    tlv(0x04, generator),
+    integer(N),
+    int(1),
+  );
+  const hybrid = concat(Uint8Array.of(6 + (point[96]! & 1)), point.subarray(1));
+  const rows: readonly (readonly [string, string, Uint8Array])[] = [
+    [
+      'explicit-p384',
+      'The parameters of P-384 written out instead of its name.',
+      spki(trueParameters, point),
+    ],
+    ['null-curve', 'NULL where the curve is named.', spki(fromHex('0500'), point)],
+    ['no-curve', 'No curve.', spki(NONE, point)],
+    ['hybrid', 'The key as a hybrid point.', ecSpki(hybrid)],
+    ['infinity', 'The point at infinity.', ecSpki(Uint8Array.of(0))],
+    ['zero', 'x = y = 0.', ecSpki(concat(Uint8Array.of(4), new Uint8Array(96)))],
+    [
+      'x-is-p',
+      'x = p, which is no element of the field.',
+      ecSpki(concat(Uint8Array.of(4), fixed(P), point.subarray(49))),
+    ],
+  ];
+  return rows.map(([title, what, der]) => [
+    `leaf-key-${title}`,
+    what,
+    { spki: der },
+    ['CERT_KEY_UNSUPPORTED', 'SIGNATURE_MISMATCH'],
+  ]);
+}
+
+/** The boundaries of validity, to the millisecond. */
+function* timeCases(cases: Cases): Generator<VectorCase> {
+  const now = VECTOR_TIME_MS;
+  const rows: readonly (readonly [string, string, number, number, number, readonly FindingCode[]])[] = [
+    ['at-last-second', 'The last second of validity belongs to it', now - DAY_MS, now, now, []],
+    ['within-last-second', 'The last second of validity lasts 999 ms more', now - DAY_MS, now, now + 999, []],
+    ['after-last-second', 'Ended a second ago', now - DAY_MS, now, now + 1000, ['CERT_EXPIRED']],
+    ['at-first-second', 'The first second of validity belongs to it', now, now + DAY_MS, now, []],
+    ['before-first-second', 'Begins in a millisecond', now, now + DAY_MS, now - 1, ['CERT_NOT_YET_VALID']],
+  ];
+  for (const kind of ['VCEK', 'VLEK'] as const) {
+    for (const [title, what, from, to, atMs, codes] of rows) {
+      yield cases.case(
+        `${kind === 'VCEK' ? 'leaf' : 'vlek'}-${title}`,
+        `${what}: ${kind}.`,
+        { kind, leaf: { validity: validity(from, to) } },
+        codes,
+        { atMs },
+      );
+    }
+  }
+}
+
+const SPLS: readonly (readonly [name: string, suffix: string])[] = [
+  ['bl-spl', '3.1'],
+  ['tee-spl', '3.2'],
+  ['snp-spl', '3.3'],
+  ['ucode-spl', '3.8'],
+  ['fmc-spl', '3.9'],
+];
+
+const OTHERS: readonly (readonly [name: string, suffix: string])[] = [
+  ['struct-version', '1'],
+  ['product', '2'],
+  ['spl4', '3.4'],
+  ['spl5', '3.5'],
+  ['spl6', '3.6'],
+  ['spl7', '3.7'],
+  ['hwid', '4'],
+];
+
+/** Components of the TCB that are no bytes, and extensions that come twice. */
+function* splCases(cases: Cases): Generator<VectorCase> {
+  const isTurin = cases.forge.product === 'Turin';
+  const has = (suffix: string): boolean => suffix !== (isTurin ? '3.4' : '3.9');
+  for (const [spl, suffix] of SPLS.filter(([, suffix]) => has(suffix))) {
+    for (const [title, what, value] of [
+      ['256', '256', int(256)],
+      ['negative', '-1', fromHex('0201ff')],
+      ['padded', 'in two bytes where one is enough', fromHex('02020018')],
+      ['raw', 'a bare byte', fromHex('18')],
+    ] as const) {
+      yield cases.case(
+        `leaf-${spl}-${title}`,
+        `${spl}: ${what}.`,
+        { leaf: { extensions: valued(`${ARC}.${suffix}`, value) } },
+        ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
+      );
+    }
+  }
+  for (const [name, suffix] of [...SPLS, ...OTHERS].filter(([, suffix]) => has(suffix))) {
+    yield cases.case(
+      `leaf-${name}-twice`,
+      `${name} twice.`,
+      { leaf: { extensions: twice(`${ARC}.${suffix}`) } },
+      ['CERT_EXTENSION_DUPLICATE'],
+    );
+  }
+}
+
+/** hwID of wrong sizes, cut from the chip's own id and what may follow it. */
+function* hwIdCases(cases: Cases, sizes: readonly number[]): Generator<VectorCase> {
+  const { chipId } = cases.forge;
+  for (const size of sizes) {
+    const hwId = concat(chipId, chipId).slice(0, size);
+    const isStart = size <= 64 && hwId.every((byte, i) => byte === chipId[i]);
+    const rest = isStart ? chipId.subarray(size) : chipId;
+    yield cases.case(`leaf-hwid-${size}`, `hwID of ${size} bytes.`, { leaf: { hwId } }, [
+      'CERT_EXTENSION_INVALID',
+      ...(rest.some((byte) => byte !== 0) ? (['CHIP_ID_MISMATCH'] as const) : []),
+    ]);
+  }
+}
+
+/** What looks odd in a Genoa certificate. */
+export function* genoaCases(cases: Cases): Generator<VectorCase> {
+  yield* hwIdCases(cases, [0, 8, 63, 65, 66]);
+}
+
 /** AMD's name with a serialNumber attribute before the common name, as some test tools write it. */
 function concatName(commonName: string): Uint8Array {
   const plain = name(commonName);
@@ -350,12 +455,17 @@ function concatName(commonName: string): Uint8Array {
 
 export function* turinCases(cases: Cases): Generator<VectorCase> {
   const { forge } = cases;
-  yield cases.case(
-    'leaf-hwid-64',
-    'hwID of 64 bytes on Turin, which has 8.',
-    { leaf: { hwId: forge.chipId } },
-    ['CERT_EXTENSION_INVALID'],
-  );
+  yield* splCases(cases);
+  yield* hwIdCases(cases, [0, 7, 9, 16, 63, 64, 65, 66]);
+  for (const first of [0x02, 0x04, 0x30]) {
+    const chip = concat(Uint8Array.of(first, 6), forge.chipId.subarray(2));
+    yield cases.case(
+      `leaf-hwid-starts-${first.toString(16).padStart(2, '0')}`,
+      'A raw hwID whose first bytes look like DER by chance.',
+      { leaf: { hwId: chip.slice(0, 8) }, report: { fields: { chip_id: chip } } },
+      [],
+    );
+  }
   yield cases.case(
     'chip-id-tail',
     'A byte of CHIP_ID behind the eight of Turin is set, and signed.',
@@ -376,7 +486,7 @@ export function* turinCases(cases: Cases): Generator<VectorCase> {
     'leaf-struct-version-0',
     'The structure version of Milan.',
     { leaf: { structVersion: 0 } },
-    ['CERT_EXTENSION_INVALID'],
+    ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
   );
   yield cases.case(
     'leaf-spl4',

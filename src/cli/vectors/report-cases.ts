@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Reports that are wrong in one respect, and signed; signatures that are wrong in theirs. */
 import type { AttestationReportV5 } from '../../abi/attestation-report.ts';
+import { PRODUCT_LINES, type ProductLine } from '../../abi/product.ts';
 import { encodeTcb } from '../../abi/tcb-version.ts';
 import { concat, reversed, writeU32, writeU64 } from '../../lib/bytes.ts';
+import type { FindingCode } from '../../verify/findings.ts';
 import { bigOf, type Cases, littleOf, N, P, type VectorCase } from './case.ts';
 import { CPUID_OF } from './forge.ts';
 
 const reserved = (offset: number) => (bytes: Uint8Array) => {
   bytes[offset] = 1;
 };
+
+/** What else shows when a TCB is read in the layout of another line. */
+function foreignLayout(own: ProductLine, other: ProductLine): readonly FindingCode[] {
+  return (own === 'Turin') === (other === 'Turin') ? [] : ['TCB_RESERVED_NOT_ZERO', 'TCB_MISMATCH'];
+}
 
 export function* reportCases(cases: Cases): Generator<VectorCase> {
   const { product } = cases.forge;
@@ -45,7 +52,13 @@ export function* reportCases(cases: Cases): Generator<VectorCase> {
         after: (bytes) => bytes.fill(0, 0x2a0),
       },
     },
-    ['REPORT_UNSIGNED', 'SIGNATURE_OUT_OF_RANGE'],
+    ['REPORT_UNSIGNED', 'CERT_KIND_MISMATCH', 'SIGNATURE_OUT_OF_RANGE', 'SIGNATURE_MISMATCH'],
+  );
+  yield cases.case(
+    'report-signing-key-7',
+    'SIGNING_KEY 7, no key, over a good signature.',
+    { report: { before: (bytes) => writeU32(bytes, 0x48, 7 << 2) } },
+    ['REPORT_UNSIGNED', 'CERT_KIND_MISMATCH'],
   );
   for (const offset of [0x4c, 0x4f, 0x18b, 0x19f, 0x1eb, 0x1ef, 0x1f8, 0x200, 0x208, 0x29f]) {
     yield cases.case(
@@ -92,12 +105,55 @@ export function* reportCases(cases: Cases): Generator<VectorCase> {
     { report: { before: (bytes) => writeU64(bytes, 8, 0x10000n) } },
     ['REPORT_GUEST_POLICY_RESERVED'],
   );
-  yield cases.case(
-    'report-policy-bit-26',
-    'Guest policy bit 26, which has no meaning, is set.',
-    { report: { before: (bytes) => writeU64(bytes, 8, 0x4030000n) } },
-    ['REPORT_GUEST_POLICY_RESERVED'],
-  );
+  for (const bit of [26, 31, 32, 47, 63]) {
+    yield cases.case(
+      `report-policy-bit-${bit}`,
+      `Guest policy bit ${bit}, which has no meaning, is set.`,
+      { report: { before: (bytes) => writeU64(bytes, 8, 0x30000n | (1n << BigInt(bit))) } },
+      ['REPORT_GUEST_POLICY_RESERVED'],
+    );
+  }
+  for (const bit of [8, 63]) {
+    yield cases.case(
+      `report-platform-info-bit-${bit}`,
+      `PLATFORM_INFO bit ${bit}, which no firmware has set yet: not refused, but said.`,
+      {
+        report: { before: (bytes) => writeU64(bytes, 0x40, 1n << BigInt(bit)) },
+        warnings: ['REPORT_PLATFORM_INFO_UNKNOWN'],
+      },
+      [],
+    );
+  }
+  for (const [family, model] of [
+    [0x17, 0x31],
+    [0x19, 0x21],
+    [0x1a, 0x50],
+    [0xff, 0xff],
+  ] as const) {
+    yield cases.case(
+      `report-cpu-${family.toString(16)}-${model.toString(16)}`,
+      `CPUID family 0x${family.toString(16)}, model 0x${model.toString(16)}: a part of no known line.`,
+      { report: { before: (bytes) => bytes.set([family, model, 0], 0x188) } },
+      ['PRODUCT_UNKNOWN'],
+    );
+  }
+  for (const other of PRODUCT_LINES.filter((line) => line !== product)) {
+    yield cases.case(
+      `report-cpu-of-${other.toLowerCase()}`,
+      `CPUID bytes of ${other} in a report of ${product}.`,
+      { report: { before: (bytes) => bytes.set(CPUID_OF[other], 0x188) } },
+      ['PRODUCT_MISMATCH', ...foreignLayout(product, other)],
+    );
+    for (const version of [2, 3] as const) {
+      yield cases.case(
+        `report-v${version}-told-${other.toLowerCase()}`,
+        `The caller says that the version ${version} report is of ${other}.`,
+        { report: { version } },
+        ['PRODUCT_MISMATCH', ...(version === 2 ? foreignLayout(product, other) : [])],
+        { product: other },
+      );
+    }
+  }
   yield cases.case(
     'report-debug',
     'The guest may be debugged by its host.',
@@ -157,20 +213,31 @@ export function* signatureCases(cases: Cases): Generator<VectorCase> {
         `signature-${part}-${label}`,
         `${part} = ${label}.`,
         { report: changed(at, littleOf(value)) },
-        ['SIGNATURE_OUT_OF_RANGE'],
+        ['SIGNATURE_OUT_OF_RANGE', 'SIGNATURE_MISMATCH'],
       );
     }
     yield cases.case(
       `signature-${part}-plus-n`,
       `${part} + n in the 72 bytes there are: the same residue in another form.`,
       { report: changed(at, littleOf(own + N)) },
-      own + N >= 1n << 384n ? ['SIGNATURE_PADDING_NOT_ZERO'] : ['SIGNATURE_OUT_OF_RANGE'],
+      [own + N >= 1n << 384n ? 'SIGNATURE_PADDING_NOT_ZERO' : 'SIGNATURE_OUT_OF_RANGE', 'SIGNATURE_MISMATCH'],
     );
     yield cases.case(
       `signature-${part}-padding`,
       `A bit above the 48 bytes of ${part}.`,
       { report: changed(at + 0x47, Uint8Array.of(0x80)) },
       ['SIGNATURE_PADDING_NOT_ZERO'],
+    );
+  }
+  for (const [label, value] of [
+    ['0', 0n],
+    ['n', N],
+  ] as const) {
+    yield cases.case(
+      `signature-both-${label}`,
+      `r and s = ${label}.`,
+      { report: changed(0x2a0, concat(littleOf(value), littleOf(value))) },
+      ['SIGNATURE_OUT_OF_RANGE', 'SIGNATURE_MISMATCH'],
     );
   }
   yield cases.case(

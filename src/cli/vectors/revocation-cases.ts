@@ -5,7 +5,9 @@ import { CA_ROWS, caName } from '../../kds/ca-certificate.ts';
 import { concat } from '../../lib/bytes.ts';
 import type { FindingCode } from '../../verify/findings.ts';
 import { type Cases, DAY_MS, type Material, type VectorCase } from './case.ts';
-import { type Forge, int, SIGNINGS, VECTOR_TIME_MS } from './forge.ts';
+import { int } from './der.ts';
+import { type Forge, VECTOR_TIME_MS } from './forge.ts';
+import { SIGNINGS } from './signing.ts';
 
 export function* revocationCases(
   cases: Cases,
@@ -51,6 +53,14 @@ export function* revocationCases(
     ['CRL_STALE'],
   );
   yield row('last-second', 'nextUpdate is now.', [forge.crl({ nextUpdateMs: VECTOR_TIME_MS })], []);
+  yield row(
+    'within-last-second',
+    'nextUpdate was 999 ms ago: it names a whole second.',
+    [forge.crl({ nextUpdateMs: VECTOR_TIME_MS })],
+    [],
+    { atMs: VECTOR_TIME_MS + 999 },
+  );
+  yield row('first-second', 'thisUpdate is now.', [forge.crl({ thisUpdateMs: VECTOR_TIME_MS })], []);
   yield row('no-next-update', 'No nextUpdate.', [forge.crl({ nextUpdateMs: null })], ['CRL_STALE']);
   yield row(
     'future',
@@ -70,6 +80,41 @@ export function* revocationCases(
   );
   yield row('truncated', 'The last byte is missing.', [good.subarray(0, good.length - 1)], ['CRL_MALFORMED']);
   yield row('trailing', 'A byte after the list.', [concat(good, Uint8Array.of(0))], ['CRL_MALFORMED']);
+  for (const [way, signing, what] of [
+    ['pss-sha256', SIGNINGS.pssSha256, 'with SHA-256'],
+    ['pss-no-salt', SIGNINGS.pssNoSalt, 'without salt'],
+    ['pss-salt-32', SIGNINGS.pssSalt32, 'with 32 bytes of salt'],
+    ['pss-salt-32-as-48', SIGNINGS.pssSalt32As48, 'with 32 bytes of salt, said to be 48'],
+  ] as const) {
+    yield row(way, `Signed ${what}.`, [forge.crl({ signing })], ['CRL_SIGNATURE_MISMATCH']);
+  }
+  yield row(
+    '2700-entries',
+    'As many entries as fit into the 64 KiB that are read.',
+    [forge.crl({ entries: 2700 })],
+    [],
+  );
+  yield row(
+    '100000-entries',
+    'A hundred thousand entries, and the root has signed them.',
+    [forge.crl({ entries: 100_000 })],
+    ['CRL_MALFORMED'],
+  );
+  yield row(
+    'of-the-ask-alone',
+    'Only a list signed by the ASK, which has no right to.',
+    [forge.crl({ issuer: caName('Milan', 'ASK'), signer: forge.authorityKey('ASK') })],
+    ['CRL_MISSING'],
+    {},
+    { warnings: ['CRL_ISSUER_MISMATCH'] },
+  );
+  yield row(
+    'nine',
+    'Nine lists, of which the ninth revokes the ASK: one more than are looked at.',
+    [...Array.from({ length: 8 }, (_, i) => forge.crl({ number: i })), forge.crl({ revoked: [askSerial] })],
+    ['CERT_TOO_MANY'],
+    { crl: 'if-present' },
+  );
   yield row('huge', 'Ten megabytes.', [new Uint8Array(10 << 20)], ['CRL_MALFORMED']);
   yield row(
     'delta',
@@ -97,12 +142,16 @@ export function* revocationCases(
     'Revoked in an old list, a newer one is silent.',
     [forge.crl({ revoked: [askSerial], number: 3, nextUpdateMs: VECTOR_TIME_MS - DAY_MS }), good],
     ['CERT_REVOKED'],
+    {},
+    { warnings: ['CRL_STALE'] },
   );
   yield row(
     'leaf-revoked',
     'A list signed by the ASK, which has no right to, names the serial number of the leaf.',
     [good, forge.crl({ issuer: caName('Milan', 'ASK'), signer: forge.authorityKey('ASK'), revoked: [0] })],
     ['CERT_REVOKED'],
+    {},
+    { warnings: ['CRL_ISSUER_MISMATCH'] },
   );
   yield row(
     'ask-revoked-soft',
@@ -111,7 +160,24 @@ export function* revocationCases(
     ['CERT_REVOKED'],
     { crl: 'if-present' },
   );
-  yield row('missing-soft', 'No list; lists are only wished for.', [], [], { crl: 'if-present' });
+  yield row(
+    'missing-soft',
+    'No list; lists are only wished for.',
+    [],
+    [],
+    { crl: 'if-present' },
+    {
+      warnings: ['CRL_NOT_CHECKED'],
+    },
+  );
+  yield row(
+    'stale-soft',
+    'An old list; lists are only wished for.',
+    [forge.crl({ nextUpdateMs: VECTOR_TIME_MS - 1000 })],
+    [],
+    { crl: 'if-present' },
+    { warnings: ['CRL_STALE', 'CRL_NOT_CHECKED'] },
+  );
   const renewed = forge.ca('ASK', { serial: int(0x010007) });
   yield row(
     'renewed-intermediate',

@@ -2,7 +2,7 @@
 /** Certificate tables. */
 import { ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID } from '../../abi/cert-table.ts';
 import { encodeCertificateTable } from '../../certs/table.ts';
-import { concat, fromHex, utf8, writeU32 } from '../../lib/bytes.ts';
+import { concat, fromHex, toHex, utf8, writeU32 } from '../../lib/bytes.ts';
 import type { FindingCode } from '../../verify/findings.ts';
 import type { Cases, VectorCase } from './case.ts';
 
@@ -34,7 +34,8 @@ export function* tableCases(cases: Cases): Generator<VectorCase> {
     concat(good, new Uint8Array(-good.length & 0xfff)),
     [],
   );
-  const invalid: readonly FindingCode[] = ['CERT_TABLE_INVALID'];
+  // Of a table that contradicts itself nothing is used.
+  const invalid: readonly FindingCode[] = ['CERT_TABLE_INVALID', 'INTERMEDIATE_MISSING', 'LEAF_MISSING'];
   yield row(
     'offset-wraps',
     'Offset 0xFFFFFFFE and length 3.',
@@ -76,20 +77,47 @@ export function* tableCases(cases: Cases): Generator<VectorCase> {
   );
   yield row('no-terminator', 'Cut off before the zero entry.', good.subarray(0, 72), invalid);
   yield row('empty', 'Only the zero entry.', new Uint8Array(24), ['LEAF_MISSING', 'INTERMEDIATE_MISSING']);
-  yield row('no-bytes', 'No bytes.', new Uint8Array(0), ['LEAF_MISSING']);
+  yield row('no-bytes', 'No bytes.', new Uint8Array(0), invalid);
+  yield row('23-zeros', 'A byte less than the zero entry.', new Uint8Array(23), invalid);
+  yield row('25-zeros', 'The zero entry and a byte.', new Uint8Array(25), [
+    'INTERMEDIATE_MISSING',
+    'LEAF_MISSING',
+  ]);
   yield row('all-ff', 'Bytes of FF.', new Uint8Array(16384).fill(0xff), invalid);
   yield row(
     'guid-little-endian',
     'The GUIDs in EFI byte order: nothing is recognised.',
     edited((t) => {
       for (let i = 0; i < 72; i += 24) {
-        t.subarray(i, i + 4).reverse();
-        t.subarray(i + 4, i + 6).reverse();
-        t.subarray(i + 6, i + 8).reverse();
+        swapGuid(t.subarray(i, i + 16));
       }
     }),
+    ['INTERMEDIATE_MISSING', 'LEAF_MISSING'],
+  );
+  yield row(
+    'vcek-guid-little-endian',
+    'The GUID of the VCEK alone in EFI byte order.',
+    edited((t) => swapGuid(t.subarray(0, 16))),
     ['LEAF_MISSING'],
   );
+  const unknown = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({
+      guid: `00112233-4455-6677-8899-aabbccddee${toHex(Uint8Array.of(i))}`,
+      data: Uint8Array.of(i),
+    }));
+  yield row(
+    'unknown-guid',
+    'An entry that nobody knows beside the three.',
+    encodeCertificateTable([...entries, ...unknown(1)]),
+    [],
+  );
+  yield row(
+    '16-entries',
+    'The three, and thirteen that nobody knows.',
+    encodeCertificateTable([...entries, ...unknown(13)]),
+    [],
+  );
+  yield row('17-entries', 'One more.', rawTable([...entries, ...unknown(14)]), invalid);
   yield row(
     'vcek-twice',
     'Two different certificates under the GUID of the VCEK.',
@@ -104,7 +132,7 @@ export function* tableCases(cases: Cases): Generator<VectorCase> {
       { guid: ASK_GUID, data: forge.authority.asvk },
       { guid: ARK_GUID, data: ark },
     ]),
-    ['CERT_SLOT_MISMATCH', 'CERT_KIND_MISMATCH'],
+    ['CERT_SLOT_MISMATCH', 'CERT_KIND_MISMATCH', 'SIGNATURE_MISMATCH'],
   );
   yield row(
     'ask-in-ark-slot',
@@ -133,6 +161,13 @@ export function* tableCases(cases: Cases): Generator<VectorCase> {
     ['CERT_MALFORMED', 'LEAF_MISSING'],
   );
   yield row('many-entries', 'A hundred thousand entries.', manyEntries(100_000), invalid);
+}
+
+/** Turns a GUID in textual order into EFI's, where the first three numbers are little-endian. */
+function swapGuid(guid: Uint8Array): void {
+  guid.subarray(0, 4).reverse();
+  guid.subarray(4, 6).reverse();
+  guid.subarray(6, 8).reverse();
 }
 
 /** A table of whatever entries, without the checks of an honest writer. */

@@ -184,7 +184,7 @@ async function tinfoil(packageJson: string): Promise<Peer> {
         const pinned = await CertificateChain.fromReport(report, chain.leaf);
         const { constructor: Certificate } = pinned.ark;
         const path =
-          subject.options.trust === undefined
+          subject.options.trust === undefined || subject.options.trust === 'amd'
             ? pinned
             : new CertificateChain(
                 Certificate.parse((subject.options.trust as readonly Uint8Array[])[0]),
