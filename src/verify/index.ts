@@ -15,6 +15,13 @@ export {
 export type { AsyncVerifyCrypto, VerifyCrypto } from './crypto.ts';
 export type { Evidence } from './evidence.ts';
 export {
+  type EvidenceSource,
+  type FetchedEvidence,
+  type FetchOptions,
+  fetchEvidence,
+  type ServedChain,
+} from './fetch.ts';
+export {
   FINDINGS,
   type Finding,
   type FindingCode,
@@ -24,6 +31,7 @@ export {
   type VerifyStep,
 } from './findings.ts';
 export { type CertificateInput, type ReportInput, readCertificateInput, readReportInput } from './inputs.ts';
+export { type AnswerJudge, type KdsJudgeOptions, kdsJudge } from './kds-judge.ts';
 export { DEFAULT_POLICY, type Policy, type PolicyDocument, PolicySchema, parsePolicy } from './policy.ts';
 export type { Report } from './report.ts';
 export { AMD_ROOTS, type ChainOptions, type RootPin } from './trust.ts';

@@ -2,7 +2,6 @@
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { kdsJudge } from '../../src/cli/kds-judge.ts';
 import {
   embeddedAuthority,
   formatKdsTarget,
@@ -20,6 +19,7 @@ import { toHex } from '../../src/lib/bytes.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
 import { seededRandom } from '../../src/os/node-crypto.ts';
 import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
+import { kdsJudge } from '../../src/verify/kds-judge.ts';
 import { endorsementOf } from '../../src/verify/profile.ts';
 import { decodeCertificate, decodeRevocationList } from '../../src/verify/x509.ts';
 import { hwid, NOW_MS, type TestService, tcbOf, withService } from './setup.ts';
