@@ -6,6 +6,9 @@ import { fromHex } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 
+/** How an option is typed; a positional, in capitals, as the help text has it, and a place in a file as it is. */
+export const optionName = (name: string): string => (/^[a-z][a-z0-9-]*$/.test(name) ? `--${name}` : name);
+
 /** Whole number, decimal or 0x-prefixed, within limits. */
 export function integerOption(name: string, text: string, min: number, max: number): number {
   const value = /^(0x[0-9a-fA-F]+|[0-9]+)$/.test(text) ? Number(text) : Number.NaN;
@@ -94,12 +97,14 @@ export function fileOption(name: string, path: string, maxBytes: number): Uint8A
     bytes = readAtMost(path, maxBytes);
   } catch (error) {
     throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
-      where: `--${name}`,
+      where: optionName(name),
       cause: error,
     });
   }
   if (bytes === null) {
-    throw new InputError('OPTION_INVALID', `${path} has more than ${maxBytes} bytes`, { where: `--${name}` });
+    throw new InputError('OPTION_INVALID', `${path} has more than ${maxBytes} bytes`, {
+      where: optionName(name),
+    });
   }
   return bytes;
 }

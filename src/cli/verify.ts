@@ -14,16 +14,18 @@ import { fetchEvidence } from '../verify/fetch.ts';
 import { kdsJudge } from '../verify/kds-judge.ts';
 import { DEFAULT_POLICY, type Policy, parsePolicy } from '../verify/policy.ts';
 import { exitCodeOf, type VerifyOptions, verifyEvidence } from '../verify/verify.ts';
-import { explain } from '../verify/why.ts';
+import { explain, explainCertificates } from '../verify/why.ts';
 import {
   certificateFiles,
-  crlFile,
+  crlFiles,
+  evidenceOf,
   type Gathered,
-  MAX_EVIDENCE_BYTES,
+  MAX_CERTIFICATES,
   MAX_FILE_BYTES,
   merged,
   NOTHING,
   reportFile,
+  tableFile,
   trustedRoots,
 } from './evidence-files.ts';
 import { toJson } from './json.ts';
@@ -34,7 +36,11 @@ import { chainsJson, chainsText, verdictJson, verdictText } from './verdict-text
 
 const COMMON_ARGS = {
   at: { type: 'string', valueHint: 'TIME', description: 'Time of verification, ISO 8601; now if left out' },
-  crl: { type: 'string', valueHint: 'FILE', description: 'Revocation list of the root, DER or PEM' },
+  crl: {
+    type: 'string',
+    valueHint: 'PATH',
+    description: 'Revocation list of the root, DER or PEM, or a folder with lists',
+  },
   'no-crl': {
     type: 'boolean',
     description: 'Accept without a revocation list; the verdict says so, and a list at hand still counts',
@@ -61,7 +67,11 @@ const REPORT_ARGS = {
     valueHint: 'PATH',
     description: 'Certificates: a file (PEM, DER, table) or a folder',
   },
-  table: { type: 'string', valueHint: 'FILE', description: 'Certificate table (auxblob)' },
+  table: {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'Certificate table (auxblob), instead of one beside the report',
+  },
   kds: { type: 'string', valueHint: 'URL', description: 'Fetch what is missing from this key service' },
   offline: { type: 'boolean', description: 'Fetch nothing; the default' },
   policy: { type: 'string', valueHint: 'FILE', description: 'Policy, JSON: docs/reference/policy.md' },
@@ -108,12 +118,11 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
       const atMs = timeOf(args, environment.clock);
       const policy = policyOption(args.policy);
       const given = reportFile(args.file);
-      const local = [
+      const gathered = [
+        args.table === undefined ? NOTHING : tableFile(args.table),
         given.gathered,
-        args.table === undefined
-          ? NOTHING
-          : { ...NOTHING, table: fileOption('table', args.table, MAX_EVIDENCE_BYTES) },
         args.certs === undefined ? NOTHING : certificateFiles('certs', args.certs),
+        listsOption(args.crl),
       ].reduce(merged, NOTHING);
       const options = {
         ...common,
@@ -122,7 +131,8 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
         crypto: nodeVerifyCrypto(),
         cache: new VerifyCache(),
       };
-      let evidence = evidenceOf(given.report, local, args.crl);
+      const { evidence: local, notes } = evidenceOf(given.report, gathered);
+      let evidence = local;
       let result = verifyEvidence(evidence, { ...options, atMs: atMs() });
       let failures: readonly string[] = [];
       if (args.kds !== undefined && !result.ok) {
@@ -131,9 +141,9 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
         // The service issued certificates meanwhile: they are valid from now on, not from the start.
         result = verifyEvidence(evidence, { ...options, atMs: atMs() });
       }
-      const why = result.ok ? [] : explain(evidence, result, options.crypto);
-      for (const failure of failures) {
-        output.stderr(`softsnp: not fetched: ${failure}\n`);
+      const why = result.ok ? [] : explain(withPassedOver(evidence, gathered), result, options.crypto);
+      for (const note of [...notes, ...failures.map((failure) => `not fetched: ${failure}`)]) {
+        output.stderr(`softsnp: ${note}\n`);
       }
       output.stdout(
         args.json === true
@@ -186,30 +196,35 @@ function certsVerb(output: Output, { clock }: VerifyEnvironment): Verb {
     },
     run: ({ args, rawArgs }) => {
       refuseContradiction(rawArgs);
-      const { report: _none, ...certificates } = evidenceOf(
-        new Uint8Array(0),
-        certificateFiles('PATH', args.path),
-        args.crl,
-      );
+      const gathered = merged(certificateFiles('PATH', args.path), listsOption(args.crl));
+      const { evidence, notes } = evidenceOf(new Uint8Array(0), gathered);
+      const { report: _none, ...certificates } = evidence;
       const result = verifyCertificates(certificates, {
         ...commonOptions(args),
         atMs: timeOf(args, clock)(),
         crypto: nodeVerifyCrypto(),
       });
-      output.stdout(args.json === true ? toJson(chainsJson(result)) : chainsText(result));
+      const why = result.ok ? [] : explainCertificates(withPassedOver(certificates, gathered), result);
+      for (const note of notes) {
+        output.stderr(`softsnp: ${note}\n`);
+      }
+      output.stdout(args.json === true ? toJson(chainsJson(result, why)) : chainsText(result, why));
       return exitCodeOf(result);
     },
   });
 }
 
-function evidenceOf(report: Uint8Array, gathered: Gathered, crl: string | boolean | undefined): Evidence {
-  const crls = [...gathered.crls, ...(typeof crl === 'string' ? crlFile(crl) : [])];
-  return {
-    report,
-    certificates: gathered.certificates,
-    crls,
-    ...(gathered.table === null ? {} : { table: gathered.table }),
+const listsOption = (crl: string | boolean | undefined): Gathered =>
+  typeof crl === 'string' ? { ...NOTHING, crls: crlFiles(crl) } : NOTHING;
+
+/** For causes alone: a file that was passed over may be the certificate that is missing, damaged. */
+function withPassedOver<E extends Omit<Evidence, 'report'>>(evidence: E, { passedOver }: Gathered): E {
+  const labels = {
+    ...evidence.labels,
+    certificates: [...(evidence.labels?.certificates ?? []), ...passedOver.map(({ name }) => name)],
   };
+  const certificates = [...(evidence.certificates ?? []), ...passedOver.map(({ bytes }) => bytes)];
+  return { ...evidence, certificates, labels };
 }
 
 interface CommonArgs {
@@ -219,12 +234,13 @@ interface CommonArgs {
   readonly trust?: string | undefined;
 }
 
-type CommonOptions = Pick<VerifyOptions, 'crl' | 'trust'>;
+type CommonOptions = Pick<VerifyOptions, 'crl' | 'maxCertificates' | 'trust'>;
 
 function commonOptions(args: CommonArgs): CommonOptions {
   return {
     // Never 'skip': what a list at hand revokes is revoked, whether or not one was asked for.
     crl: args.crl === false ? 'if-present' : 'require',
+    maxCertificates: MAX_CERTIFICATES,
     ...(args.trust === undefined ? {} : { trust: trustedRoots(args.trust) }),
   };
 }
@@ -248,8 +264,11 @@ function timeOf(args: CommonArgs, clock: Clock): () => number {
 }
 
 function timeOption(text: string): number {
-  const ms = /^\d{4}-\d{2}-\d{2}(T[\d:.]+(Z|[+-]\d{2}:?\d{2}))?$/.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isNaN(ms)) {
+  const [, day] = /^(\d{4}-\d{2}-\d{2})(T[\d:.]+(Z|[+-]\d{2}:?\d{2}))?$/.exec(text) ?? [];
+  const ms = day === undefined ? Number.NaN : Date.parse(text);
+  // Date.parse takes the 30th of February for the 1st of March.
+  const isDay = !Number.isNaN(ms) && new Date(`${day}T00:00:00Z`).toISOString().startsWith(day!);
+  if (!isDay) {
     throw new InputError(
       'OPTION_INVALID',
       `${JSON.stringify(text)} is not a time such as 2026-01-31T12:00:00Z`,

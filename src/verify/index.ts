@@ -13,7 +13,7 @@ export {
   verifyCertificatesAsync,
 } from './certificates.ts';
 export type { AsyncVerifyCrypto, VerifyCrypto } from './crypto.ts';
-export type { Evidence } from './evidence.ts';
+export type { Evidence, EvidenceLabels } from './evidence.ts';
 export {
   type EvidenceSource,
   type FetchedEvidence,
@@ -30,7 +30,13 @@ export {
   VERIFY_STEPS,
   type VerifyStep,
 } from './findings.ts';
-export { type CertificateInput, type ReportInput, readCertificateInput, readReportInput } from './inputs.ts';
+export {
+  type CertificateInput,
+  type ReportInput,
+  readCertificateInput,
+  readReportInput,
+  readTableInput,
+} from './inputs.ts';
 export { type AnswerJudge, type KdsJudgeOptions, kdsJudge } from './kds-judge.ts';
 export { DEFAULT_POLICY, type Policy, type PolicyDocument, PolicySchema, parsePolicy } from './policy.ts';
 export type { Report } from './report.ts';
@@ -46,4 +52,4 @@ export {
   verifyEvidenceAsync,
 } from './verify.ts';
 export { type SubtleVerify, webVerifyCrypto } from './webcrypto.ts';
-export { type Explanation, explain, explainAsync, vcekUrl } from './why.ts';
+export { type Explanation, explain, explainAsync, explainCertificates, vcekUrl } from './why.ts';

@@ -354,14 +354,14 @@ describe('softsnp verify report', () => {
     expect([asTable.code, asTable.err]).toEqual(tooMuch);
     const many = join(directory, 'many');
     mkdirSync(many);
-    for (const name of ['a', 'b', 'c']) {
+    for (const name of ['a.der', 'b.der', 'c.der']) {
       writeFileSync(join(many, name), '');
       truncateSync(join(many, name), 30 << 20);
     }
     const asFolder = await run('verify', 'report', reportPath, '--certs', many, ...NO_CRL);
     expect([asFolder.code, asFolder.err]).toEqual([
       1,
-      expect.stringMatching(/many\/c has more than \d+ bytes/),
+      expect.stringMatching(/many\/c.der has more than \d+ bytes/),
     ]);
   });
 

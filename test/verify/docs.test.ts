@@ -46,8 +46,9 @@ function causesPage(): string {
     '      -> Fetch https://kdsintf.amd.com/vcek/v1/Milan/…?blSPL=04&teeSPL=01&snpSPL=24&ucodeSPL=219',
     '```',
     '',
-    'In a program: `explain(evidence, result, crypto)` of `softsnp/verify` gives the same as objects. The verdict is never',
-    'touched by it: evidence that was refused stays refused.',
+    'In a program: `explain(evidence, result, crypto)` of `softsnp/verify` gives the same as objects, and',
+    '`explainCertificates(certificates, result)` for certificates alone. The verdict is never touched by it: evidence that',
+    'was refused stays refused. Files are told by their name and form; nothing of what is in them is ever printed.',
     '',
     'Each cause below is made to happen by a test of `test/verify/why.test.ts` (this page is made from the table in',
     '`src/verify/causes.ts`). What the findings themselves mean: [findings](../reference/findings.md).',
@@ -62,7 +63,10 @@ function causesPage(): string {
     '  with the TCB of the certificate and CHIP_ID with its hwID yourself.',
     '- `--json` prints every finding with expected and actual value.',
     '- Files of up to 64 MiB get a verdict whatever is in them, a folder that much in all; for larger ones, and for more',
-    '  than 64 files in a folder, there is none: exit code 1.',
+    '  than 4096 files in a folder, there is none: exit code 1. In a folder, files above 1 MiB that are not named as',
+    '  certificates (.pem, .der, .crt, .cer, .cert, .crl) are not read at all.',
+    '- Of several certificate tables the one under `--table` is judged, else the one beside the report; certificates and',
+    '  lists of the others are taken out of them. A table that is given up for another is named on the error stream.',
     '- Evidence of softsnp is accepted only with `--trust softsnp`; evidence of hardware only without.',
   ];
   return `${lines.join('\n')}\n`;
