@@ -291,5 +291,5 @@ function policyOption(path: string | undefined): Policy {
   } catch (error) {
     throw new InputError('POLICY_INVALID', 'not JSON', { where: path, cause: error });
   }
-  return parsePolicy(document);
+  return parsePolicy(document, path);
 }
