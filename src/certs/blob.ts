@@ -7,6 +7,7 @@
  * key or the blob holds an exclusive one. `os/` keeps that contract on a real file (F_OFD_SETLK);
  * `MemoryBlob` keeps it for simulations.
  */
+import { copyOf } from '../lib/bytes.ts';
 import { invariant } from '../lib/errors.ts';
 
 /** A held lock on a blob. */
@@ -50,7 +51,7 @@ export class MemoryBlob implements BlobSource {
   /** `bytes` null: the blob does not exist. */
   constructor(name: string, bytes: Uint8Array | null) {
     this.name = name;
-    this.#bytes = bytes === null ? null : bytes.slice();
+    this.#bytes = bytes === null ? null : copyOf(bytes);
   }
 
   /** Shared locks held at this moment. */
@@ -72,7 +73,7 @@ export class MemoryBlob implements BlobSource {
       invariant(held, `${this.name} is read after its lock was released`);
       return bytes.length > maxBytes
         ? { error: `${this.name}: ${bytes.length} bytes, at most ${maxBytes} are taken` }
-        : { bytes: bytes.slice() };
+        : { bytes: copyOf(bytes) };
     };
     const release = (): void => {
       this.#shared -= held ? 1 : 0;
@@ -90,7 +91,7 @@ export class MemoryBlob implements BlobSource {
     let held = true;
     const write = (bytes: Uint8Array | null): void => {
       invariant(held, `${this.name} is written after its lock was released`);
-      this.#bytes = bytes === null ? null : bytes.slice();
+      this.#bytes = bytes === null ? null : copyOf(bytes);
     };
     const release = (): void => {
       this.#exclusive = held ? false : this.#exclusive;

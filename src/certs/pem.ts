@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** PEM, and telling it from DER: certificate tables hold either. [RFC7468] */
-import { fromBase64 } from '../lib/bytes.ts';
+import { copyOf, fromBase64 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 
 /** AMD's largest certificate has 1683 bytes, 2300 in PEM: a host that hands out more than this has made it up. */
@@ -58,7 +58,7 @@ export function certificatesOf(data: Uint8Array): Uint8Array[] {
     );
   }
   if (isOneDerSequence(data)) {
-    return [new Uint8Array(data)];
+    return [copyOf(data)];
   }
   const found = fromPem(new TextDecoder('latin1').decode(data));
   if (found.length === 0) {

@@ -20,7 +20,7 @@ import {
   ZERO_GUID,
 } from '../abi/cert-table.ts';
 import { PAGE_SIZE } from '../lib/addresses.ts';
-import { equalBytes, isZero } from '../lib/bytes.ts';
+import { copyOf, equalBytes, isZero } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { certificatesOf, isOneDerSequence } from './pem.ts';
 
@@ -93,7 +93,7 @@ export function readCertificateTable(table: Uint8Array): CertTableReading {
   if (overlapped !== undefined) {
     return fault('TABLE_OVERLAP', `the contents at ${overlapped.offset} run into those of another entry`);
   }
-  const entries = rows.map((row) => ({ ...row, data: table.slice(row.offset, row.offset + row.length) }));
+  const entries = rows.map((row) => ({ ...row, data: copyOf(table, row.offset, row.offset + row.length) }));
   const known = entries.filter(({ guid }) => guid in CERT_GUIDS);
   const duplicate = known.find((entry) =>
     known.some((other) => other.guid === entry.guid && !equalBytes(other.data, entry.data)),

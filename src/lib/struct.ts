@@ -5,7 +5,7 @@
  * bytes no field covers must be zero unless the declaration says otherwise.
  */
 
-import { readU16, readU32, readU64, toHex, writeU16, writeU32, writeU64 } from './bytes.ts';
+import { copyOf, readU16, readU32, readU64, toHex, writeU16, writeU32, writeU64 } from './bytes.ts';
 import { InputError, invariant } from './errors.ts';
 
 export interface Codec<T> {
@@ -93,7 +93,7 @@ export function bytes(size: number): Codec<Uint8Array> {
   return {
     type: `u8[${size}]`,
     size,
-    read: (b, at) => b.slice(at, at + size),
+    read: (b, at) => copyOf(b, at, at + size),
     write: (b, at, value, where) => {
       if (value.length !== size) {
         throw new InputError('LAYOUT_VALUE_OUT_OF_RANGE', `${value.length} bytes given, ${size} wanted`, {

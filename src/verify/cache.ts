@@ -6,13 +6,20 @@
  * verdict with a cache and one without are the same. Entries are found by the SHA-256 of the received
  * bytes; the oldest goes when a table is full.
  */
-import { toHex } from '../lib/bytes.ts';
+import { copyOf, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { type Judging, sha256Hex, verifyRsaPss } from './crypto.ts';
 import type { Finding } from './findings.ts';
 import { type Endorsement, endorsementOf, profileFindings, roleOf } from './profile.ts';
 import type { CertificateRole } from './roles.ts';
-import { type Certificate, decodeCertificate, decodeRevocationList, type RevocationList } from './x509.ts';
+import {
+  type Certificate,
+  decodeCertificate,
+  decodeRevocationList,
+  MAX_CERTIFICATE_BYTES,
+  MAX_CRL_BYTES,
+  type RevocationList,
+} from './x509.ts';
 
 /** A certificate with everything that follows from its bytes alone. */
 export interface KnownCertificate {
@@ -91,7 +98,8 @@ export class VerifyCache {
     return this.#points.size;
   }
 
-  *certificate(der: Uint8Array): Judging<KnownCertificate | Malformed> {
+  *certificate(given: Uint8Array): Judging<KnownCertificate | Malformed> {
+    const der = ownOf(given, MAX_CERTIFICATE_BYTES);
     const fingerprint = yield* sha256Hex(der);
     let known = this.#certificates.get(fingerprint);
     if (known === undefined) {
@@ -129,7 +137,8 @@ export class VerifyCache {
     return { ...certificate, key: { kind: 'p384', point } };
   }
 
-  *revocationList(der: Uint8Array): Judging<KnownRevocationList | Malformed> {
+  *revocationList(given: Uint8Array): Judging<KnownRevocationList | Malformed> {
+    const der = ownOf(given, MAX_CRL_BYTES);
     const fingerprint = yield* sha256Hex(der);
     let known = this.#lists.get(fingerprint);
     if (known === undefined) {
@@ -171,6 +180,13 @@ export class VerifyCache {
     return verdict;
   }
 }
+
+/**
+ * Bytes that nobody changes between the hash, which may be waited for, and the decoding: else a document could be known
+ * by the fingerprint of another. What is too large to be decoded needs no copy.
+ */
+const ownOf = (bytes: Uint8Array, maxBytes: number): Uint8Array =>
+  bytes.length > maxBytes ? bytes : copyOf(bytes);
 
 function malformed(error: unknown, fingerprint: string): Malformed {
   if (error instanceof InputError) {

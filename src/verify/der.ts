@@ -7,6 +7,7 @@
  * certificate costs it 0.65 ms, nine times the RSA signature check that follows. A verifier must refuse
  * the first and cannot afford the second. The tests hold this reader against asn1js on genuine input.
  */
+import { copyOf } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 
 /** One type-length-value of a DER document; offsets count from the start of the document. */
@@ -62,7 +63,7 @@ const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?]*$/;
  */
 export function ownCopy(bytes: Uint8Array, limits: DerLimits): Uint8Array {
   checkSize(bytes, limits);
-  return new Uint8Array(bytes);
+  return copyOf(bytes);
 }
 
 function checkSize(bytes: Uint8Array, { what, maxBytes }: DerLimits): void {

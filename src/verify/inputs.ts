@@ -7,7 +7,7 @@
 import { REPORT_SIZE } from '../abi/attestation-report.ts';
 import { fromPem, isOneDerSequence } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
-import { equalBytes, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
+import { copyOf, equalBytes, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { decodeDer, Tag } from './der.ts';
 import { base64Bytes, startsLikeReport } from './form.ts';
@@ -59,9 +59,9 @@ function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null
     const table = input.subarray(REPORT_SIZE);
     if (isTableAlone(table)) {
       return {
-        report: input.slice(0, REPORT_SIZE),
+        report: copyOf(input, 0, REPORT_SIZE),
         forms: [...forms, 'report and table'],
-        table: table.slice(),
+        table: copyOf(table),
       };
     }
     return null;
@@ -81,7 +81,7 @@ function isTableAlone(bytes: Uint8Array): boolean {
 }
 
 const reportAt = (input: Uint8Array): Uint8Array =>
-  input.slice(RESPONSE_HEADER_SIZE, RESPONSE_HEADER_SIZE + REPORT_SIZE);
+  copyOf(input, RESPONSE_HEADER_SIZE, RESPONSE_HEADER_SIZE + REPORT_SIZE);
 
 function isResponse(input: Uint8Array): boolean {
   return (

@@ -3,10 +3,11 @@
  * The verifier: seven named checks over one report and the certificates that came with it. Each runs
  * whatever the others find, as far as it has what it needs; nothing found hides anything else.
  */
+import { REPORT_SIZE } from '../abi/attestation-report.ts';
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { decodeTcb, encodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
 import type { CertificateEntry } from '../certs/table.ts';
-import { equalBytes, isZero, toHex } from '../lib/bytes.ts';
+import { copyOf, equalBytes, isZero, toHex } from '../lib/bytes.ts';
 import { type KnownCertificate, VerifyCache } from './cache.ts';
 import { type JudgedPath, judgeChain } from './chain.ts';
 import {
@@ -136,16 +137,18 @@ interface LeafVerdict {
 }
 
 function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<VerifyResult> {
+  // With WebCrypto others run in between, and shared memory changes at any time: what is decoded is what is verified.
+  const bytes = evidence.report.length === REPORT_SIZE ? copyOf(evidence.report) : evidence.report;
   const cache = options.cache ?? new VerifyCache();
   const { rules, roots } = yield* chainRules(cache, options);
-  const { report, findings: reportFindings } = decodeReport(evidence.report);
+  const { report, findings: reportFindings } = decodeReport(bytes);
   const given = yield* readEvidence(cache, evidence, options.maxCertificates);
   const pool = { ...given, roots: [...given.roots, ...roots] };
 
   let verdict: LeafVerdict | null = null;
   for (const leaf of orderedLeaves(given.leaves, report, options)) {
     const path = yield* judgeChain(cache, leaf, leaf?.role ?? expectedRole(report, options), pool, rules);
-    const judged = yield* judgeLeaf(evidence.report, report, path, options);
+    const judged = yield* judgeLeaf(bytes, report, path, options);
     verdict ??= judged;
     if (!judged.findings.some(isError)) {
       verdict = judged;
@@ -177,7 +180,7 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
       isAmd: root !== null && AMD_FINGERPRINTS.has(root.fingerprint),
       crl: path.list,
     },
-    identity: report === null ? null : yield* sha256Hex(signedBytesOf(evidence.report)),
+    identity: report === null ? null : yield* sha256Hex(signedBytesOf(bytes)),
     otherEntries: given.otherEntries,
   };
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The verifier's cryptography from WebCrypto: browsers, workers, and Node where that is wanted. */
-import { concat, toHex } from '../lib/bytes.ts';
+import { concat, copyOf, toHex } from '../lib/bytes.ts';
 import type { AsyncVerifyCrypto } from './crypto.ts';
 
 /** The part of SubtleCrypto that is used; `crypto.subtle` fits. */
@@ -22,7 +22,7 @@ export interface SubtleVerify<Key = unknown> {
 }
 
 // WebCrypto refuses views of shared memory; a copy is never one.
-const own = (data: Uint8Array): Uint8Array<ArrayBuffer> => new Uint8Array(data);
+const own = (data: Uint8Array): Uint8Array<ArrayBuffer> => copyOf(data);
 
 /** Makes a provider from `crypto.subtle`; keys are remembered with the array that held them. */
 export function webVerifyCrypto<Key>(subtle: SubtleVerify<Key>): AsyncVerifyCrypto {

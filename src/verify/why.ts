@@ -24,7 +24,7 @@ import {
 } from '../abi/tcb-version.ts';
 import { certificatesOf, isOneDerSequence } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
-import { isZero, reversed, toHex } from '../lib/bytes.ts';
+import { copyOf, isZero, reversed, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import type { Path } from './cache.ts';
 import { CAUSES, type CauseCode } from './causes.ts';
@@ -332,7 +332,7 @@ function swappedGuids(table: Uint8Array): number {
     at + CERT_TABLE_ENTRY_SIZE <= Math.min(table.length, 16 * CERT_TABLE_ENTRY_SIZE);
     at += CERT_TABLE_ENTRY_SIZE
   ) {
-    const guid = table.slice(at, at + 16);
+    const guid = copyOf(table, at, at + 16);
     guid.subarray(0, 4).reverse();
     guid.subarray(4, 6).reverse();
     guid.subarray(6, 8).reverse();
@@ -583,7 +583,7 @@ function* lostCpuid(message: Uint8Array, report: Report, point: Uint8Array): Jud
   for (const { family, models } of PRODUCTS) {
     for (const model of new Set([models[0], models[0] + 1, models[0] + 2, models[1]])) {
       for (const step of [0, 1, 2]) {
-        const whole = message.slice();
+        const whole = copyOf(message);
         whole.set([family, model, step], at);
         if (yield* verifyEcdsaP384(point, whole, r, s)) {
           return toHex(whole.subarray(at, at + 3));

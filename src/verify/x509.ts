@@ -23,10 +23,10 @@ import {
 } from './der.ts';
 
 /** AMD's largest certificate has 1683 bytes. */
-const MAX_CERTIFICATE_BYTES = 8192;
+export const MAX_CERTIFICATE_BYTES = 8192;
 const MAX_CERTIFICATE_NODES = 512;
 /** AMD's revocation lists have some 800 bytes and one entry; an intermediate more adds about 36 bytes. */
-const MAX_CRL_BYTES = 65536;
+export const MAX_CRL_BYTES = 65536;
 const MAX_CRL_NODES = 8192;
 
 export interface Name {

@@ -3,6 +3,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { toPem } from '../../src/certs/pem.ts';
+import { HAVE_VECTORS, INDEX, vector } from '../verify/vectors.ts';
 import { onPath, run, softsnp, tool, withFolder } from './tools.ts';
 
 const PRODUCTS = ['milan', 'genoa', 'turin'] as const;
@@ -59,7 +61,26 @@ function derSignature(report: Uint8Array): Uint8Array {
   return Uint8Array.from([0x30, body.length, ...body]);
 }
 
+/** AMD's own root of a product line, in PEM: the same name as softsnp's, another key. */
+const amdRoot = (product: string): string =>
+  toPem(vector(INDEX.find(({ file }) => file.includes(`/ark-${product}-`))!.file));
+
+/** One of each line and kind of key is enough to see that nobody takes softsnp's for AMD's. */
+const UNDER_AMD = CASES.filter(({ version }) => version === 3);
+
 describe.skipIf(!openssl)('openssl', () => {
+  it.skipIf(!HAVE_VECTORS).each(UNDER_AMD)("refuses $product, $key under AMD's root", (row) => {
+    withFolder((folder) => {
+      const out = attest(folder, row);
+      const root = join(folder, 'amd.pem');
+      writeFileSync(root, amdRoot(row.product));
+      const intermediate = join(out, row.key === 'vcek' ? 'ask.pem' : 'asvk.pem');
+      const leaf = join(out, `${row.key}.pem`);
+      const verify = ['verify', '-CAfile', root, '-untrusted', intermediate, leaf];
+      expect(run('openssl', verify).status).not.toBe(0);
+    });
+  });
+
   it.each(CASES)('verifies the report and the chain of $product, version $version, $key', (row) => {
     withFolder((folder) => {
       const out = attest(folder, row);
@@ -116,7 +137,7 @@ describe.skipIf(check === null)('go-sev-guest check', () => {
     folder: string,
     out: string,
     { product }: Case,
-    bundle: string,
+    bundle: string | null,
   ): ReturnType<typeof run> => {
     const attestation = join(folder, 'attestation.bin');
     writeFileSync(
@@ -126,9 +147,21 @@ describe.skipIf(check === null)('go-sev-guest check', () => {
     const name = `${product[0]!.toUpperCase()}${product.slice(1)}`;
     return run(check!, [
       ...['-in', attestation, '-inform', 'bin', '-network=false', '-product', name, '-stepping', '0'],
-      ...['-product_key_path', bundle, '-guest_policy', '0x30000'],
+      ...(bundle === null ? [] : ['-product_key_path', bundle]),
+      ...['-guest_policy', '0x30000'],
     ]);
   };
+
+  it.each(GO_SUPPORTS.filter(({ version }) => version === 3))(
+    "refuses $product, $key under AMD's roots, its own",
+    (row) => {
+      withFolder((folder) => {
+        const refused = goCheck(folder, attest(folder, row), row, null);
+        expect(refused.status).not.toBe(0);
+        expect(`${refused.stdout}${refused.stderr}`).toMatch(/signed|signature|certificate/i);
+      });
+    },
+  );
 
   it.each(GO_SUPPORTS)('accepts $product, version $version, $key under -product_key_path', (row) => {
     withFolder((folder) => {
@@ -147,6 +180,19 @@ describe.skipIf(snpguest === null)('snpguest', () => {
   // A version 2 report does not name its product: snpguest must be told.
   /** It refuses Turin by name in a report that cannot say so itself; the signature alone it still checks. */
   const signatureOnly = (row: Case): boolean => row.product === 'turin' && row.version === 2;
+
+  it.skipIf(!HAVE_VECTORS).each(UNDER_AMD)("refuses $product, $key beside AMD's root", (row) => {
+    withFolder((folder) => {
+      const out = attest(folder, row);
+      const certs = join(folder, 'certs');
+      mkdirSync(certs);
+      for (const name of [row.key === 'vcek' ? 'ask' : 'asvk', row.key]) {
+        writeFileSync(join(certs, `${name}.pem`), readFileSync(join(out, `${name}.pem`)));
+      }
+      writeFileSync(join(certs, 'ark.pem'), amdRoot(row.product));
+      expect(run(snpguest!, ['verify', 'certs', certs]).status).not.toBe(0);
+    });
+  });
 
   it.each(CASES)('verifies certs and attestation of $product, version $version, $key', (row) => {
     withFolder((folder) => {

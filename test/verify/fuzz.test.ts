@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Whatever bytes come: a verdict, never an acceptance that was not earned, never an exception but
- * InputError. FC_NUM_RUNS=1000000 is the long run.
+ * Whatever bytes come: a verdict in its full form, never an acceptance that was not earned, never an exception but
+ * InputError. FC_NUM_RUNS sets how many; parsers.test.ts tries each parser alone, a million times in long runs.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ARK_GUID, ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
+import { toPem } from '../../src/certs/pem.ts';
 import { decodeCertificateTable, encodeCertificateTable } from '../../src/certs/table.ts';
+import { concat } from '../../src/lib/bytes.ts';
 import { InputError } from '../../src/lib/errors.ts';
 import {
+  type Evidence,
   explain,
   FINDINGS,
   parsePolicy,
@@ -166,19 +169,23 @@ describe('hostile bytes', () => {
   });
 
   it('in large amounts take time in proportion to their number', () => {
-    const floods: readonly {
-      readonly report: Uint8Array;
-      readonly table?: Uint8Array;
-      readonly certificates?: Uint8Array[];
-    }[] = [
+    const pem = (size: number): Uint8Array =>
+      new TextEncoder().encode(`-----BEGIN CERTIFICATE-----${'A'.repeat(size)}-----END CERTIFICATE-----`);
+    const inTable = (data: Uint8Array): Uint8Array => encodeCertificateTable([{ guid: VCEK_GUID, data }]);
+    const block = new TextEncoder().encode(toPem(leaf));
+    const floods: readonly Evidence[] = [
       { report: new Uint8Array(16 << 20) },
       { report, table: new Uint8Array(16 << 20).fill(0xff) },
       { report, table: new Uint8Array(16 << 20).fill(0x2d) },
+      ...[1, 4, 16].map((mib) => ({ report, table: inTable(pem(mib << 20)) })),
+      { report, table: inTable(concat(...Array.from({ length: 5000 }, () => block))) },
       { report, certificates: Array.from({ length: 10_000 }, (_, i) => Uint8Array.of(i & 0xff, i >> 8)) },
+      { report, certificates: [new Uint8Array(16 << 20).fill(0x30), ask] },
+      { report, certificates: [leaf, ask], crls: [new Uint8Array(16 << 20).fill(0x30)] },
     ];
     for (const evidence of floods) {
       const before = performance.now();
-      expect(judge(evidence, { trust }).ok).toBe(false);
+      expect(judge(evidence, { trust, crl: 'require' }).ok).toBe(false);
       expect(performance.now() - before).toBeLessThan(1000);
     }
   });

@@ -17,6 +17,13 @@ export const LONG = process.env['SOFTSNP_LONG'] === '1';
 if (LONG) {
   vi.setConfig({ testTimeout: 1_800_000 });
 }
+/** What a long run counted; short ones have nothing to tell. */
+export function say(text: string): void {
+  if (LONG) {
+    console.log(text);
+  }
+}
+
 export const NUM_RUNS = Number(process.env['FC_NUM_RUNS'] ?? 200);
 
 export const forge = (product: ProductLine, seed = 1): Forge =>
