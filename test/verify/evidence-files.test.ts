@@ -259,3 +259,10 @@ describe('softsnp show', () => {
     expect([ofLeaf.code, ofLeaf.out]).toEqual([0, ofPem.out]);
   });
 });
+
+describe('softsnp vectors', () => {
+  it.each(['/proc/softsnp', reportPath])('says that it cannot write to %s', async (path) => {
+    const { code, err } = await typed(['vectors', path]);
+    expect([code, err]).toEqual([1, expect.stringContaining('[FILE_UNWRITABLE]')]);
+  });
+});
