@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Folders, links, several tables and whole collections, as people hand them to softsnp verify and show. */
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -257,6 +265,23 @@ describe('softsnp show', () => {
     const ofLeaf = await typed(['show', 'key', file('leaf.der', leaf)]);
     const ofPem = await typed(['show', 'key', file('leaf.pem', toPem(leaf))]);
     expect([ofLeaf.code, ofLeaf.out]).toEqual([0, ofPem.out]);
+  });
+});
+
+describe('docs/howto/verify.md', () => {
+  const page = readFileSync(new URL('../../docs/howto/verify.md', import.meta.url), 'utf8');
+  const unnamed = (names: readonly string[]): readonly string[] =>
+    names.filter((name) => !page.includes(`\`${name}\``));
+
+  it('names every field of the verdict', async () => {
+    const certs = file('documented.pem', toPem(leaf) + chainPem);
+    const { out } = await verify(['--certs', certs, '--json']);
+    const { findings, ...verdict } = JSON.parse(out);
+    expect(
+      unnamed([...Object.keys(verdict), ...Object.keys(verdict.chain), ...Object.keys(findings[0])]),
+    ).toEqual([]);
+    const alone = await typed(['verify', 'certs', certs, '--no-crl', '--trust', 'softsnp', '--json']);
+    expect(unnamed(Object.keys(JSON.parse(alone.out)))).toEqual([]);
   });
 });
 
