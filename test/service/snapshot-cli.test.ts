@@ -117,7 +117,7 @@ describe('softsnp ctl snapshot', () => {
     writeFileSync(at('x.json'), JSON.stringify({ softsnp_snapshot: 1, more: 'x'.repeat(17 << 20) }));
     await is(/more than 16777216 \[SNAPSHOT_INVALID\]/);
     truncateSync(at('x.json'), 40 << 20);
-    await is(/more than 33554432 \[OPTION_INVALID\]/);
+    await is(/more than 33554432 bytes \[OPTION_INVALID\]/);
     expect((await restore('none')).stderr).toMatch(/\[FILE_UNREADABLE\]/);
     expect(await seen(host)).toEqual(before);
   });

@@ -97,7 +97,7 @@ function goCheck(path: string): Peer {
             ]);
       const input = join(folder, 'attestation.bin');
       writeFileSync(input, concat(evidence.report, table));
-      const args = ['-in', input, '-inform', 'bin', '-network=false', '-product', product];
+      const args = ['-in', input, '-inform', 'bin', '-network=false', '-product', options.product ?? product];
       // What AMD certifies as Milan-B0 says stepping 1 in its reports.
       args.push('-workaround_kds_productname=true');
       args.push('-guest_policy', anyPolicy(subject) ? `${readU64(evidence.report, 8)}` : '0x30000');
@@ -137,7 +137,8 @@ function snpguest(path: string): Peer {
       const report = join(folder, 'report.bin');
       writeFileSync(report, evidence.report);
       const isV2 = evidence.report[0] === 2;
-      const model = isV2 || subject.options.product !== undefined ? ['-p', product.toLowerCase()] : [];
+      const told = subject.options.product ?? (isV2 ? product : null);
+      const model = told === null ? [] : ['-p', told.toLowerCase()];
       const certsCheck = run(path, ['verify', 'certs', certs]);
       const reportCheck = run(path, ['verify', 'attestation', ...model, certs, report]);
       const failed = [certsCheck, reportCheck].find(({ status }) => status !== 0);
@@ -177,6 +178,9 @@ async function tinfoil(packageJson: string): Promise<Peer> {
       }
       if (subject.product !== 'Genoa' || chain.kind === 'vlek') {
         return { unasked: 'knows only VCEKs of Genoa' };
+      }
+      if ((subject.options.product ?? 'Genoa') !== 'Genoa') {
+        return { unasked: 'cannot be told another product line' };
       }
       vi.useFakeTimers({ toFake: ['Date'], now: subject.options.atMs });
       try {
