@@ -145,7 +145,12 @@ export function App() {
               <ReportPanel bytes={outcome.bytes} result={outcome.result} />
             </>
           )}
-          {outcome.of === 'certificates' && <CertificateChains result={outcome.result} />}
+          {outcome.of === 'certificates' && (
+            <>
+              <Why why={outcome.why} />
+              <CertificateChains result={outcome.result} />
+            </>
+          )}
         </main>
       </div>
     </div>

@@ -8,7 +8,12 @@ import { CERT_GUIDS } from '../../src/abi/cert-table.ts';
 import { readCertificateTable } from '../../src/certs/table.ts';
 import { equalBytes, readU32 } from '../../src/lib/bytes.ts';
 import { InputError } from '../../src/lib/errors.ts';
-import { type Evidence, readCertificateInput, readReportInput } from '../../src/verify/index.ts';
+import {
+  type Evidence,
+  readCertificateInput,
+  readReportInput,
+  readTableInput,
+} from '../../src/verify/index.ts';
 import { type Certificate, decodeCertificate, Oid } from '../../src/verify/x509.ts';
 
 export const ITEM_KINDS = ['report', 'table', 'certificates', 'crl', 'ignored'] as const;
@@ -40,7 +45,7 @@ export function takeFile(name: string, bytes: Uint8Array, as?: ItemKind): Item {
 
 function guessKind(name: string, bytes: Uint8Array): ItemKind {
   const read = readCertificateInput(bytes);
-  if (read.form === 'DER' || read.form === 'PEM' || read.form === 'base64') {
+  if (read.form !== 'table' && read.form !== 'unknown') {
     return read.certificates.length > 0 ? 'certificates' : 'crl';
   }
   if (isReport(bytes)) {
@@ -82,8 +87,10 @@ function readAs(kind: ItemKind, bytes: Uint8Array): Pick<Item, 'contents' | 'evi
   switch (kind) {
     case 'report':
       return readReport(bytes);
-    case 'table':
-      return { contents: tableContents(bytes), evidence: { table: bytes } };
+    case 'table': {
+      const table = readTableInput(bytes);
+      return { contents: tableContents(table), evidence: { table } };
+    }
     case 'certificates': {
       const { certificates, crls } = readCertificateInput(bytes);
       return { contents: certificateContents(certificates), evidence: { certificates, crls } };
@@ -145,13 +152,21 @@ function tryDecode(der: Uint8Array): Certificate | null {
 export function gather(items: readonly Item[]): Partial<Evidence> {
   const last = <K extends 'report' | 'table'>(key: K): Uint8Array | undefined =>
     items.findLast(({ evidence }) => evidence[key] !== undefined)?.evidence[key];
-  const table = items.findLast(({ kind }) => kind === 'table')?.evidence.table ?? last('table');
+  const withTable = items.findLast(({ kind }) => kind === 'table');
+  const table = withTable?.evidence.table ?? last('table');
   const report = last('report');
+  const named = (key: 'certificates' | 'crls'): readonly string[] =>
+    items.flatMap(({ name, evidence }) => (evidence[key] ?? []).map(() => name));
   return {
     ...(report === undefined ? {} : { report }),
     ...(table === undefined ? {} : { table }),
     certificates: items.flatMap(({ evidence }) => evidence.certificates ?? []),
     crls: items.flatMap(({ evidence }) => evidence.crls ?? []),
+    labels: {
+      certificates: named('certificates'),
+      crls: named('crls'),
+      ...(withTable === undefined ? {} : { table: withTable.name }),
+    },
   };
 }
 

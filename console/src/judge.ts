@@ -10,7 +10,9 @@ import {
   type Evidence,
   type Explanation,
   explainAsync,
+  explainCertificates,
   type Policy,
+  type PolicyDocument,
   parsePolicy,
   type VerifyCache,
   type VerifyResult,
@@ -46,10 +48,33 @@ export function readPolicy(text: string): PolicyReading {
   }
 }
 
+/** Adds a demand to a policy: inside objects field by field, so that it takes the place of no other demand. */
+export function withDemand(document: PolicyDocument, demand: PolicyDocument): PolicyDocument {
+  return merged(document, demand) as PolicyDocument;
+}
+
+function merged(old: unknown, added: unknown): unknown {
+  return isObject(old) && isObject(added)
+    ? Object.fromEntries(
+        [...new Set([...Object.keys(old), ...Object.keys(added)])].map((key) => [
+          key,
+          key in added ? merged(old[key], added[key]) : old[key],
+        ]),
+      )
+    : added;
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
 /** What came of judging. */
 export type Judgement =
   | { readonly of: 'nothing' }
-  | { readonly of: 'certificates'; readonly result: CertificatesResult }
+  | {
+      readonly of: 'certificates';
+      readonly result: CertificatesResult;
+      readonly why: readonly Explanation[];
+    }
   | {
       readonly of: 'report';
       readonly bytes: Uint8Array;
@@ -79,7 +104,9 @@ export async function judge(
     return { of: 'report', bytes: report, result, why };
   }
   const { certificates: single = [], crls = [], table } = certificates;
-  return single.length + crls.length === 0 && table === undefined
-    ? { of: 'nothing' }
-    : { of: 'certificates', result: await verifyCertificatesAsync(certificates, common) };
+  if (single.length + crls.length === 0 && table === undefined) {
+    return { of: 'nothing' };
+  }
+  const result = await verifyCertificatesAsync(certificates, common);
+  return { of: 'certificates', result, why: result.ok ? [] : explainCertificates(certificates, result) };
 }

@@ -4,6 +4,7 @@ import { decodeTcb, tcbComponents } from '../../src/abi/tcb-version.ts';
 import { isZero, toHex } from '../../src/lib/bytes.ts';
 import type { PolicyDocument, VerifyResult } from '../../src/verify/index.ts';
 import { Folding } from './folding.tsx';
+import { withDemand } from './judge.ts';
 
 /** Demands that can be taken from the report at hand. */
 const DEMANDS: readonly {
@@ -45,7 +46,7 @@ export function PolicyPanel({
 }) {
   const take = (demand: PolicyDocument): void => {
     const document = text.trim() === '' ? {} : (JSON.parse(text) as PolicyDocument);
-    onChange(`${JSON.stringify({ ...document, ...demand }, null, 2)}\n`);
+    onChange(`${JSON.stringify(withDemand(document, demand), null, 2)}\n`);
   };
   return (
     <Folding id="policy" title="Policy">
@@ -63,7 +64,7 @@ export function PolicyPanel({
       />
       <p id="policy-state" class={wrong === null ? 'hint' : 'wrong'} role="status">
         {wrong ??
-          'Judged as you type. What is left out is not demanded; debugging is forbidden unless you allow it.'}
+          'Judged as you type. What is left out is not demanded; debugging and migration agents are forbidden unless you allow them.'}
       </p>
       <fieldset class="demands">
         <legend>Demand what this report has</legend>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** softsnp attest: one guest, one report with certificates, one verdict. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { AttestationReportV2 } from '../abi/attestation-report.ts';
@@ -18,6 +18,7 @@ import type { TraceEvent } from '../lib/trace.ts';
 import { type Attestation, attest, certificateBlob, Host, type Refusal } from '../machine/index.ts';
 import { BlobFile, replaceBlob } from '../os/blob-file.ts';
 import { errnoCode } from '../os/errno.ts';
+import { makeFolder } from '../os/make-folder.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { BLOB_FILE, type OpenHostState } from './host-state.ts';
 import { toJson } from './json.ts';
@@ -198,7 +199,7 @@ function writeEvidence(folder: string, { report, table }: Attestation, steps: re
     ...certificateFiles(table),
   ];
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     for (const [name, bytes] of files) {
       writeFileSync(join(folder, name), bytes);
     }

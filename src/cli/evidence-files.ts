@@ -3,13 +3,16 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { ARK_GUID, ASK_GUID, CERT_GUIDS, CRL_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
+import { readCertificateTable } from '../certs/table.ts';
 import { embeddedAuthority } from '../kds/authority.ts';
 import { equalBytes } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { decodeHostState } from '../machine/state.ts';
 import { errnoCode } from '../os/errno.ts';
-import { readCertificateInput, readReportInput } from '../verify/inputs.ts';
+import type { Evidence } from '../verify/evidence.ts';
+import { readCertificateInput, readReportInput, readTableInput } from '../verify/inputs.ts';
 import { decodeCertificate } from '../verify/x509.ts';
 import { fileOption, optionName } from './options.ts';
 
@@ -17,23 +20,36 @@ import { fileOption, optionName } from './options.ts';
 export const MAX_FILE_BYTES = 1 << 20;
 /** Files that came from elsewhere get a verdict whatever is in them, up to a size nobody would call evidence. */
 export const MAX_EVIDENCE_BYTES = 1 << 26;
-/** A folder of evidence has a dozen files; more is another kind of folder. */
-const MAX_FOLDER_FILES = 64;
+/** What is larger is no certificate, list or table, and is read only where it is named as one. */
+const MAX_STRANGER_BYTES = 1 << 20;
+/** Far above any folder of evidence: more is another kind of folder. */
+const MAX_FOLDER_FILES = 4096;
+/** Certificates of one's own folders that are looked at. */
+export const MAX_CERTIFICATES = 1024;
 
-/** Certificates and lists gathered from any number of places. */
-export interface Gathered {
-  readonly certificates: readonly Uint8Array[];
-  readonly crls: readonly Uint8Array[];
-  readonly table: Uint8Array | null;
+/** Bytes and the file they came from. */
+export interface Named {
+  readonly name: string;
+  readonly bytes: Uint8Array;
 }
 
-export const NOTHING: Gathered = { certificates: [], crls: [], table: null };
+/** Certificates, lists and tables gathered from any number of places. */
+export interface Gathered {
+  readonly certificates: readonly Named[];
+  readonly crls: readonly Named[];
+  readonly tables: readonly Named[];
+  /** Files of a folder that are nothing of the kind, but have the name of a certificate. */
+  readonly passedOver: readonly Named[];
+}
+
+export const NOTHING: Gathered = { certificates: [], crls: [], tables: [], passedOver: [] };
 
 export function merged(a: Gathered, b: Gathered): Gathered {
   return {
     certificates: [...a.certificates, ...b.certificates],
     crls: [...a.crls, ...b.crls],
-    table: a.table ?? b.table,
+    tables: [...a.tables, ...b.tables],
+    passedOver: [...a.passedOver, ...b.passedOver],
   };
 }
 
@@ -62,7 +78,7 @@ export interface ReportFile {
 export function reportFile(path: string, option = 'FILE'): ReportFile {
   if (!isFolder(option, path)) {
     const { report, forms, table } = readReportInput(fileOption(option, path, MAX_EVIDENCE_BYTES));
-    return { report, forms, gathered: { ...NOTHING, table } };
+    return { report, forms, gathered: ownTable(path, table) };
   }
   const { report, forms, table } = readReportInput(
     fileOption(option, join(path, 'outblob'), MAX_EVIDENCE_BYTES),
@@ -72,47 +88,143 @@ export function reportFile(path: string, option = 'FILE'): ReportFile {
   return {
     report,
     forms: [...forms, 'configfs-tsm'],
-    gathered: { ...NOTHING, table: aux.length > 0 ? aux : table },
+    gathered: aux.length > 0 ? tableInput(join(path, 'auxblob'), aux) : ownTable(path, table),
   };
 }
 
+const ownTable = (name: string, bytes: Uint8Array | null): Gathered => ({
+  ...NOTHING,
+  tables: bytes === null ? [] : [{ name, bytes }],
+});
+
+const tableInput = (name: string, bytes: Uint8Array): Gathered => ownTable(name, readTableInput(bytes));
+
+/** The table in a file, in binary, hexadecimal or base64. */
+export const tableFile = (path: string): Gathered =>
+  tableInput(path, fileOption('table', path, MAX_EVIDENCE_BYTES));
+
 const CERTIFICATE_FILE = /\.(pem|der|crt|cer|crl|cert)$/i;
+const CERTIFICATE_NAME = /vcek|vlek|asvk|\bask\b|\bark\b|cert|chain/i;
 
 /** The certificates of a file, or of every file of a folder that holds any. */
 export function certificateFiles(option: string, path: string): Gathered {
   if (!isFolder(option, path)) {
-    return readCertificateInput(fileOption(option, path, MAX_EVIDENCE_BYTES));
+    return certificateInput(path, fileOption(option, path, MAX_EVIDENCE_BYTES)).gathered;
   }
-  const files = readdirSync(path, { withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map(({ name }) => name)
-    .sort();
-  if (files.length > MAX_FOLDER_FILES) {
-    throw new InputError('OPTION_INVALID', `${files.length} files, more than ${MAX_FOLDER_FILES}`, {
+  const names = readdirSync(path).sort();
+  if (names.length > MAX_FOLDER_FILES) {
+    throw new InputError('OPTION_INVALID', `${names.length} files, more than ${MAX_FOLDER_FILES}`, {
       where: path,
     });
   }
   // The limit is one for the folder, or its files together would have none.
   let left = MAX_EVIDENCE_BYTES;
   let found = NOTHING;
-  for (const name of files) {
-    const bytes = fileOption(option, join(path, name), left);
+  for (const name of names) {
+    const file = join(path, name);
+    const isNamed = CERTIFICATE_FILE.test(name);
+    const size = fileSize(option, file, isNamed);
+    if (size === null || (size > MAX_STRANGER_BYTES && !isNamed)) {
+      continue;
+    }
+    const bytes = fileOption(option, file, left);
     left -= bytes.length;
-    const input = readCertificateInput(bytes);
-    if (input.form !== 'unknown' || CERTIFICATE_FILE.test(name)) {
-      found = merged(found, input);
+    const { gathered, isKnown } = certificateInput(file, bytes);
+    if (isKnown || isNamed) {
+      found = merged(found, gathered);
+    } else if (CERTIFICATE_NAME.test(name)) {
+      found = merged(found, { ...NOTHING, passedOver: [{ name: file, bytes }] });
     }
   }
   return found;
 }
 
-/** The revocation lists of a file. */
-export function crlFile(path: string): readonly Uint8Array[] {
-  const bytes = fileOption('crl', path, MAX_EVIDENCE_BYTES);
-  const { crls, certificates } = readCertificateInput(bytes);
-  // Something else under this option is still looked at as a list, so that it is refused and not passed over.
-  return crls.length > 0 ? crls : certificates;
+/** Bytes of a regular file behind any number of links, as Kubernetes mounts them; null for anything else. */
+function fileSize(option: string, path: string, isNeeded: boolean): number | null {
+  try {
+    const stat = statSync(path);
+    return stat.isFile() ? stat.size : null;
+  } catch (error) {
+    if (!isNeeded) {
+      return null;
+    }
+    throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
+      where: optionName(option),
+      cause: error,
+    });
+  }
 }
+
+function certificateInput(name: string, input: Uint8Array): { gathered: Gathered; isKnown: boolean } {
+  const { certificates, crls, table, form } = readCertificateInput(input);
+  const named = (all: readonly Uint8Array[]): readonly Named[] =>
+    all.map((bytes, i) => ({ name: all.length === 1 ? name : `${name}[${i}]`, bytes }));
+  const gathered = {
+    certificates: named(certificates),
+    crls: named(crls),
+    tables: table === null ? [] : [{ name, bytes: table }],
+    passedOver: [],
+  };
+  return { gathered, isKnown: form !== 'unknown' };
+}
+
+/** The revocation lists of a file, or of a folder. */
+export function crlFiles(path: string): readonly Named[] {
+  const { crls, certificates, tables } = certificateFiles('crl', path);
+  if (crls.length > 0) {
+    return crls;
+  }
+  if (isFolder('crl', path)) {
+    throw new InputError('OPTION_INVALID', 'no revocation list in this folder', { where: path });
+  }
+  // Something else under this option is still looked at as a list, so that it is refused and not passed over.
+  return [...certificates, ...tables];
+}
+
+/**
+ * The evidence that files make together.
+ *
+ * Shape    the first table is the one that is judged as a table; what the others hold is taken out of them, and
+ *          those that cannot be read are passed over and named in `notes`
+ */
+export function evidenceOf(
+  report: Uint8Array,
+  gathered: Gathered,
+): { readonly evidence: Evidence; readonly notes: readonly string[] } {
+  const [table, ...others] = gathered.tables;
+  const notes: string[] = [];
+  const certificates = [...gathered.certificates];
+  const crls = [...gathered.crls];
+  for (const { name, bytes } of others) {
+    const reading = readCertificateTable(bytes);
+    if ('fault' in reading) {
+      notes.push(`${name} is not used: ${table!.name} is the table, and this one cannot be read`);
+      continue;
+    }
+    for (const { guid, data } of reading.entries) {
+      const named = (der: Uint8Array): Named => ({ name: `${name}.${CERT_GUIDS[guid]}`, bytes: der });
+      if (guid === CRL_GUID) {
+        crls.push(named(data));
+      } else if (CERTIFICATE_GUIDS.includes(guid)) {
+        certificates.push(...readCertificateInput(data).certificates.map(named));
+      }
+    }
+  }
+  const evidence = {
+    report,
+    certificates: certificates.map(({ bytes }) => bytes),
+    crls: crls.map(({ bytes }) => bytes),
+    ...(table === undefined ? {} : { table: table.bytes }),
+    labels: {
+      certificates: certificates.map(({ name }) => name),
+      crls: crls.map(({ name }) => name),
+      ...(table === undefined ? {} : { table: table.name }),
+    },
+  };
+  return { evidence, notes };
+}
+
+const CERTIFICATE_GUIDS: readonly string[] = [VCEK_GUID, VLEK_GUID, ASK_GUID, ARK_GUID];
 
 /**
  * Trusted roots by name.
@@ -130,7 +242,9 @@ export function trustedRoots(text: string): readonly Uint8Array[] {
     const line = PRODUCT_LINES.find((product) => product.toLowerCase() === name.toLowerCase());
     return [embeddedAuthority(line ?? productOfState(name)).ark];
   }
-  const roots = certificateFiles('trust', text).certificates.filter(isSelfIssued);
+  const roots = certificateFiles('trust', text)
+    .certificates.map(({ bytes }) => bytes)
+    .filter(isSelfIssued);
   if (roots.length === 0) {
     throw new InputError('OPTION_INVALID', `no root certificate in ${text}`, { where: '--trust' });
   }
@@ -147,6 +261,13 @@ function productOfState(folder: string): ProductLine {
 }
 
 function isSelfIssued(der: Uint8Array): boolean {
-  const { subject, issuer } = decodeCertificate(der);
-  return equalBytes(subject.der, issuer.der);
+  try {
+    const { subject, issuer } = decodeCertificate(der);
+    return equalBytes(subject.der, issuer.der);
+  } catch (error) {
+    if (error instanceof InputError) {
+      return false;
+    }
+    throw error;
+  }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `softsnp idblock`: make, show and check ID blocks. */
-import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { type ArgsDef, defineCommand } from 'citty';
 import { GuestPolicy } from '../abi/guest-policy.ts';
 import { IdAuth, IdBlock } from '../abi/id-block.ts';
@@ -123,31 +123,52 @@ function createVerb(output: Output): Verb {
   });
 }
 
+/** What `softsnp show key` and `softsnp show id-block` take: one kind of file each. */
+export function showVerbs(output: Output): { readonly key: Verb; readonly block: Verb } {
+  const key = 'Show the digest of a P-384 key as reports carry it';
+  const block = 'Show an ID block or an ID auth';
+  return {
+    key: fileVerb(output, 'key', key, 'Key or certificate (PEM or DER)', ['key']),
+    block: fileVerb(output, 'id-block', block, 'ID block or ID auth (raw, hex or base64)', ['block', 'auth']),
+  };
+}
+
+type FileKind = 'block' | 'auth' | 'key';
+
 function showVerb(output: Output): Verb {
+  return fileVerb(
+    output,
+    'show',
+    'Show an ID block, an ID auth, or the digest of a key as reports carry it',
+    'ID block, ID auth (raw, hex or base64), or key or certificate (PEM or DER)',
+    ['block', 'auth', 'key'],
+  );
+}
+
+function fileVerb(
+  output: Output,
+  name: string,
+  description: string,
+  what: string,
+  kinds: readonly FileKind[],
+): Verb {
   return defineCommand({
-    meta: {
-      name: 'show',
-      description: 'Show an ID block, an ID auth, or the digest of a key as reports carry it',
-    },
+    meta: { name, description },
     args: {
-      file: {
-        type: 'positional',
-        description: 'ID block, ID auth (raw, hex or base64), or key (PEM or DER)',
-        required: true,
-      },
+      file: { type: 'positional', description: what, required: true },
       second: { type: 'positional', description: 'Another of them', required: false },
       ...JSON_ARG,
     },
     run: ({ args }) => {
       const shown = Object.assign(
         {},
-        ...[args.file, args.second].flatMap((path) => (path === undefined ? [] : [showFile(path)])),
+        ...[args.file, args.second].flatMap((path) => (path === undefined ? [] : [showFile(path, kinds)])),
       ) as Record<string, string | number | null>;
       if (args.json === true) {
         print(output, shown);
       } else {
-        for (const [name, value] of Object.entries(shown)) {
-          output.stdout(`${name.padEnd(18)}  ${value ?? 'none'}\n`);
+        for (const [field, value] of Object.entries(shown)) {
+          output.stdout(`${field.padEnd(18)}  ${value ?? 'none'}\n`);
         }
       }
       return EXIT_OK;
@@ -155,10 +176,16 @@ function showVerb(output: Output): Verb {
   });
 }
 
-function showFile(path: string): Record<string, string | number | null> {
+const FILE_KINDS: Readonly<Record<FileKind, string>> = {
+  block: `no ID block (${IdBlock.size} bytes)`,
+  auth: `no ID auth (${IdAuth.size} bytes)`,
+  key: 'no P-384 key',
+};
+
+function showFile(path: string, kinds: readonly FileKind[]): Record<string, string | number | null> {
   const raw = fileOption('FILE', path, FILE_LIMIT_BYTES);
   const bytes = blockBytes(raw);
-  if (bytes?.length === IdBlock.size) {
+  if (kinds.includes('block') && bytes?.length === IdBlock.size) {
     const block = readIdBlock(crypto.sha384, bytes, new Uint8Array(IdAuth.size));
     return {
       launch_digest: toHex(block.launchDigest),
@@ -169,7 +196,7 @@ function showFile(path: string): Record<string, string | number | null> {
       policy: policyText(block.policy),
     };
   }
-  if (bytes?.length === IdAuth.size) {
+  if (kinds.includes('auth') && bytes?.length === IdAuth.size) {
     const auth = readIdBlock(crypto.sha384, new Uint8Array(IdBlock.size), bytes);
     return {
       id_key_algo: auth.idKeyAlgo,
@@ -178,11 +205,14 @@ function showFile(path: string): Record<string, string | number | null> {
       author_key_digest: auth.authorKeyDigest === null ? null : toHex(auth.authorKeyDigest),
     };
   }
-  const point = publicPoint(raw);
+  const point = kinds.includes('key') ? publicPoint(raw) : null;
   if (point === null) {
+    const isLocked = kinds.includes('key') && isEncryptedKey(raw);
     throw new InputError(
       'OPTION_INVALID',
-      `is no ID block (${IdBlock.size} bytes), no ID auth (${IdAuth.size} bytes) and no P-384 key`,
+      isLocked
+        ? 'is a key under a passphrase; openssl ec takes it off, and openssl ec -pubout gives the public half'
+        : `is ${kinds.map((kind) => FILE_KINDS[kind]).join(' and ')}`,
       { where: path },
     );
   }
@@ -221,6 +251,9 @@ function checkVerb(output: Output): Verb {
     },
   });
 }
+
+const isEncryptedKey = (raw: Uint8Array): boolean =>
+  /-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED/.test(Buffer.from(raw).toString('latin1'));
 
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 
@@ -296,11 +329,12 @@ function signingKey(option: string, path: string): SigningKey {
   return crypto.p384Key(Uint8Array.from(Buffer.from(jwk.d, 'base64url')));
 }
 
-/** The point of a public key, or of the public half of a private one. */
+/** The point of a public key, of the public half of a private one, or of the key of a certificate. */
 function publicPoint(raw: Uint8Array): Uint8Array | null {
   const key = firstKey([
     () => createPublicKey(Buffer.from(raw)),
     () => createPublicKey({ key: Buffer.from(raw), format: 'der', type: 'spki' }),
+    () => new X509Certificate(raw).publicKey,
     () => createPublicKey(createPrivateKey({ key: Buffer.from(raw), format: 'der', type: 'pkcs8' })),
     () => createPublicKey(createPrivateKey({ key: Buffer.from(raw), format: 'der', type: 'sec1' })),
   ]);

@@ -4,20 +4,19 @@ import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import type { ProductLine } from '../abi/product.ts';
 import { decodeTcb, parseTcbText, type TcbParts } from '../abi/tcb-version.ts';
 import { toPem } from '../certs/pem.ts';
-import { type KdsCache, KdsClient, MemoryCache } from '../kds/client.ts';
+import { KdsClient } from '../kds/client.ts';
 import { AMD_KDS, hwidOfChipId } from '../kds/url.ts';
 import { CHIP_ID_SIZE, HWID_SIZE } from '../keys/index.ts';
 import { fromHex, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
-import { CacheDirectory, defaultCacheFolder } from '../os/cache-dir.ts';
-import { errnoCode } from '../os/errno.ts';
 import { systemClock } from '../os/system-clock.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
+import { kdsJudge } from '../verify/kds-judge.ts';
 import { decodeReport, productOfReport } from '../verify/report.ts';
-import { MAX_FILE_BYTES, reportFile, trustedRoots } from './evidence-files.ts';
-import { kdsJudge } from './kds-judge.ts';
+import { reportFile, trustedRoots } from './evidence-files.ts';
+import { CLIENT_ARGS, cacheOption, deadlineOption } from './kds-options.ts';
 import { writeOutFile } from './measure-launch.ts';
-import { choiceOption, integerOption, productOption } from './options.ts';
+import { choiceOption, productOption } from './options.ts';
 import { EXIT_OK, type Output, type Verb } from './run.ts';
 
 const COMMON_ARGS = {
@@ -27,17 +26,7 @@ const COMMON_ARGS = {
     valueHint: 'ROOT',
     description: 'Trust this root instead of AMD’s: softsnp (the test roots), or a PEM or DER file',
   },
-  cache: {
-    type: 'string',
-    valueHint: 'DIR|none',
-    description: 'Where answers are kept; $XDG_CACHE_HOME/softsnp/kds if left out',
-  },
-  deadline: {
-    type: 'string',
-    valueHint: 'SECONDS',
-    description: 'For everything, waiting included',
-    default: '180',
-  },
+  ...CLIENT_ARGS,
   out: { type: 'string', valueHint: 'FILE', description: 'Write here instead of to standard output' },
   json: { type: 'boolean', description: 'Print one JSON object, with the certificates as PEM' },
   verbose: { type: 'boolean', alias: 'v', description: 'Say what failed on the way' },
@@ -119,8 +108,8 @@ function clientOf(args: CommonArgs, output: Output): KdsClient {
       trust: args.trust === undefined ? 'amd' : trustedRoots(args.trust),
     }),
     clock: systemClock,
-    cache: cacheOf(args.cache, output),
-    timing: { deadlineMs: 1000 * integerOption('deadline', args.deadline, 1, 86_400) },
+    cache: cacheOption(args.cache, output),
+    timing: { deadlineMs: deadlineOption(args.deadline) },
     onTrouble: (url, why, waitMs) => {
       if (verbose) {
         const next = waitMs === null ? 'using what was kept' : `again in ${(waitMs / 1000).toFixed(1)} s`;
@@ -128,17 +117,6 @@ function clientOf(args: CommonArgs, output: Output): KdsClient {
       }
     },
   });
-}
-
-function cacheOf(text: string | undefined, output: Output): KdsCache {
-  return text === 'none'
-    ? new MemoryCache()
-    : new CacheDirectory(text ?? defaultCacheFolder('kds'), {
-        maxEntryBytes: MAX_FILE_BYTES,
-        onFault: (error) => {
-          output.stderr(`softsnp: the cache cannot be written: ${errnoCode(error)}\n`);
-        },
-      });
 }
 
 function productOf({ product }: { readonly product?: string | undefined }): ProductLine {

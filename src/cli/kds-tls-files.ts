@@ -21,7 +21,8 @@ import { utf8 } from '../lib/bytes.ts';
 import type { Random } from '../lib/crypto.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
-import { clearLeftovers, makeFolder, putFile, putFirstFile } from '../os/shared-folder.ts';
+import { makeFolder } from '../os/make-folder.ts';
+import { clearLeftovers, putFile, putFirstFile } from '../os/shared-folder.ts';
 
 const DAY_MS = 86_400_000;
 /** A client certificate with less time left than this is replaced by a new one for the same key. */
@@ -46,7 +47,7 @@ export interface TlsFiles {
  */
 export function tlsFiles(folder: string, csps: readonly string[], nowMs: number, random: Random): TlsFiles {
   try {
-    makeFolder(folder);
+    makeFolder(folder, 0o700);
     const server = authorityOf(folder, 'server', nowMs, random);
     const client = authorityOf(folder, 'client', nowMs, random);
     if (textOf(folder, ROOT_FILE) !== server.certificate) {

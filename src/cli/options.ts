@@ -6,6 +6,9 @@ import { fromHex } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 
+/** How an option is typed; a positional, in capitals, as the help text has it, and a place in a file as it is. */
+export const optionName = (name: string): string => (/^[a-z][a-z0-9-]*$/.test(name) ? `--${name}` : name);
+
 /** Whole number, decimal or 0x-prefixed, within limits. */
 export function integerOption(name: string, text: string, min: number, max: number): number {
   const value = /^(0x[0-9a-fA-F]+|[0-9]+)$/.test(text) ? Number(text) : Number.NaN;
@@ -82,9 +85,6 @@ export function choiceOption<const T extends string>(name: string, text: string,
   }
   return found;
 }
-
-/** An option by its name, an argument by the capitals that help texts give it. */
-export const optionName = (name: string): string => (name === name.toUpperCase() ? name : `--${name}`);
 
 /**
  * The bytes of a file that an option or an argument names.

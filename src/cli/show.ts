@@ -2,7 +2,7 @@
 /** `softsnp show`: what the bytes say, field by field, without a verdict. */
 import { defineCommand } from 'citty';
 import { reportLayout } from '../abi/attestation-report.ts';
-import { ARK_GUID, ASK_GUID, CERT_GUIDS, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
+import { ARK_GUID, ASK_GUID, CERT_GUIDS, CRL_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
 import { decodeTcb, formatTcb, tcbComponents } from '../abi/tcb-version.ts';
 import { certificatesOf } from '../certs/pem.ts';
 import { decodeCertificateTable } from '../certs/table.ts';
@@ -12,28 +12,31 @@ import { showValue } from '../lib/struct.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { VerifyCache } from '../verify/cache.ts';
 import { runSync } from '../verify/crypto.ts';
+import type { Evidence } from '../verify/evidence.ts';
+import { formOf } from '../verify/form.ts';
+import { readTableInput } from '../verify/inputs.ts';
 import { decodeReport, productOfReport, type Report } from '../verify/report.ts';
-import { certificateFiles, type Gathered, MAX_EVIDENCE_BYTES, reportFile } from './evidence-files.ts';
-import { idblockVerb } from './idblock.ts';
+import { certificateFiles, evidenceOf, MAX_EVIDENCE_BYTES, reportFile } from './evidence-files.ts';
+import { showVerbs } from './idblock.ts';
 import { toJson } from './json.ts';
 import { fileOption, productOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
-import { certificateJson } from './verdict-text.ts';
+import { certificateJson, revocationListJson } from './verdict-text.ts';
 
 const JSON_ARG = { json: { type: 'boolean', description: 'Print one JSON object' } } as const;
 
 /** `softsnp show`, writing to `output`. */
 export function showVerb(output: Output): Verb {
   // One reading of ID blocks and keys: that of `softsnp idblock show`.
-  const { show: idblock } = idblockVerb(output).subCommands as Readonly<Record<'show', Verb>>;
+  const idblock = showVerbs(output);
   return defineCommand({
     meta: { name: 'show', description: 'Show a report, certificates, a table, a key or an ID block' },
     subCommands: {
       report: reportVerb(output),
       certs: certsVerb(output),
       table: tableVerb(output),
-      key: idblock,
-      'id-block': idblock,
+      key: idblock.key,
+      'id-block': idblock.block,
     },
   });
 }
@@ -73,7 +76,8 @@ function reportVerb(output: Output): Verb {
         output.stdout(toJson(document));
         return EXIT_OK;
       }
-      for (const [name, [offset]] of Object.entries(reportLayout(report.version)!.fields)) {
+      const fields = Object.entries(reportLayout(report.version)!.fields);
+      for (const [name, [offset]] of fields.sort(([, [a]], [, [b]]) => a - b)) {
         const value = showValue(report[name as keyof Report]);
         const note = name in tcbs ? `  (${tcbs[name]})` : '';
         output.stdout(`0x${offset.toString(16).padStart(3, '0')}  ${name.padEnd(18)}  ${value}${note}\n`);
@@ -111,12 +115,19 @@ function certsVerb(output: Output): Verb {
       ...JSON_ARG,
     },
     run: ({ args }) => {
-      const rows = certificateRows(certificateFiles('PATH', args.path));
+      const { evidence } = evidenceOf(new Uint8Array(0), certificateFiles('PATH', args.path));
+      const certificates = certificateRows(evidence);
+      const crls = listRows(evidence);
       if (args.json === true) {
-        output.stdout(toJson({ certificates: rows }));
+        output.stdout(toJson({ certificates, crls }));
         return EXIT_OK;
       }
-      for (const row of rows) {
+      if (certificates.length + crls.length === 0) {
+        throw new InputError('OPTION_INVALID', 'holds no certificates and no revocation lists', {
+          where: args.path,
+        });
+      }
+      for (const row of [...certificates, ...crls]) {
         for (const [name, value] of Object.entries(row)) {
           output.stdout(`${name.padEnd(13)}  ${showValue(value)}\n`);
         }
@@ -127,27 +138,49 @@ function certsVerb(output: Output): Verb {
   });
 }
 
-function certificateRows({
-  certificates,
-  table,
-}: Pick<Gathered, 'certificates' | 'table'>): Record<string, unknown>[] {
+interface Row {
+  readonly file: string;
+  readonly [field: string]: unknown;
+}
+
+function certificateRows({ table, certificates = [], labels = {} }: Evidence): readonly Row[] {
   const cache = new VerifyCache();
   const crypto = nodeVerifyCrypto();
-  const fromTable = table === null ? [] : tableCertificates(table);
-  return [...fromTable, ...certificates].map((der) => {
+  const fromTable = table === undefined ? [] : tableCertificates(table, labels.table!);
+  const loose = certificates.map((der, i) => ({ file: labels.certificates![i]!, der }));
+  return [...fromTable, ...loose].map(({ file, der }) => {
     const known = runSync(crypto, cache.certificate(der));
     return 'malformed' in known
-      ? { malformed: known.malformed, sha256: known.fingerprint }
-      : certificateJson(known);
+      ? { file, malformed: known.malformed, is: formOf(der).is, sha256: known.fingerprint }
+      : { file, ...certificateJson(known) };
+  });
+}
+
+function listRows({ table, crls = [], labels = {} }: Evidence): readonly Row[] {
+  const fromTable =
+    table === undefined ? [] : decodeCertificateTable(table).filter(({ guid }) => guid === CRL_GUID);
+  return [
+    ...fromTable.map(({ data }) => ({ file: `${labels.table}.CRL`, der: data })),
+    ...crls.map((der, i) => ({ file: labels.crls![i]!, der })),
+  ].map(({ file, der }) => {
+    const known = runSync(nodeVerifyCrypto(), new VerifyCache().revocationList(der));
+    return 'malformed' in known
+      ? { file, malformed: known.malformed, sha256: known.fingerprint }
+      : { file, ...revocationListJson(known) };
   });
 }
 
 const CERTIFICATE_GUIDS: readonly string[] = [VCEK_GUID, VLEK_GUID, ASK_GUID, ARK_GUID];
 
-const tableCertificates = (table: Uint8Array): readonly Uint8Array[] =>
+const tableCertificates = (
+  table: Uint8Array,
+  name: string,
+): readonly { readonly file: string; readonly der: Uint8Array }[] =>
   decodeCertificateTable(table)
     .filter(({ guid }) => CERTIFICATE_GUIDS.includes(guid))
-    .flatMap(({ data }) => certificatesOf(data));
+    .flatMap(({ guid, data }) =>
+      certificatesOf(data).map((der) => ({ file: `${name}.${CERT_GUIDS[guid]}`, der })),
+    );
 
 function tableVerb(output: Output): Verb {
   return defineCommand({
@@ -157,7 +190,7 @@ function tableVerb(output: Output): Verb {
       ...JSON_ARG,
     },
     run: ({ args }) => {
-      const table = fileOption('FILE', args.file, MAX_EVIDENCE_BYTES);
+      const table = readTableInput(fileOption('FILE', args.file, MAX_EVIDENCE_BYTES));
       const entries = decodeCertificateTable(table).map(({ guid, offset, length, data }) => ({
         guid,
         kind: CERT_GUIDS[guid] ?? 'unknown',

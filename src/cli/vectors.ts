@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `softsnp vectors`: the negative set as files, for other people's verifiers. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { defineCommand } from 'citty';
 import { toHex } from '../lib/bytes.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
+import { makeFolder } from '../os/make-folder.ts';
 import { nodeCrypto, seededRandom } from '../os/node-crypto.ts';
 import type { Evidence } from '../verify/evidence.ts';
 import { integerOption } from './options.ts';
@@ -169,10 +170,10 @@ class Files {
   write(name: string, data: Uint8Array): string {
     const path = join(this.#directory, name);
     try {
-      mkdirSync(dirname(path), { recursive: true });
+      makeFolder(dirname(path));
       writeFileSync(path, data);
     } catch (error) {
-      throw new EnvironmentError('FILE_UNREADABLE', `cannot write: ${errnoCode(error)}`, {
+      throw new EnvironmentError('FILE_UNWRITABLE', `cannot be written: ${errnoCode(error)}`, {
         where: path,
         cause: error,
       });

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Verdicts for people and for programs. */
-import { decodeTcb, formatTcb } from '../abi/tcb-version.ts';
+import { CERT_GUIDS } from '../abi/cert-table.ts';
+import type { ProductLine } from '../abi/product.ts';
+import { decodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
 import { isZero, toHex } from '../lib/bytes.ts';
-import type { KnownCertificate } from '../verify/cache.ts';
+import type { KnownCertificate, KnownRevocationList } from '../verify/cache.ts';
 import type { CertificatesResult } from '../verify/certificates.ts';
 import type { Finding } from '../verify/findings.ts';
 import { certificateLabel } from '../verify/roles.ts';
@@ -25,10 +27,30 @@ export function certificateJson(known: KnownCertificate): Record<string, unknown
       ? {}
       : {
           product_name: endorsement.productName,
-          tcb: endorsement.tcb,
+          tcb: endorsement.tcb === null ? null : namedParts(endorsement.tcb, role?.product ?? null),
           hwid: endorsement.hwId === null ? null : toHex(endorsement.hwId),
           csp_id: endorsement.cspId,
         }),
+  };
+}
+
+/** The parts a product line has; only Turin has an FMC. */
+const namedParts = (tcb: TcbParts, product: ProductLine | null): Partial<TcbParts> =>
+  product === null
+    ? tcb
+    : Object.fromEntries(tcbComponents(product).map((component) => [component, tcb[component]]));
+
+/** A revocation list in a few fields. */
+export function revocationListJson({ list, fingerprint }: KnownRevocationList): Record<string, unknown> {
+  const iso = (ms: number): string => new Date(ms).toISOString();
+  return {
+    kind: 'CRL',
+    issuer: list.issuer.text,
+    number: list.number === null ? null : String(list.number),
+    this_update: iso(list.thisUpdateMs),
+    next_update: list.nextUpdateMs === null ? null : iso(list.nextUpdateMs),
+    revoked: list.revoked.map(({ serial, dateMs }) => ({ serial, date: iso(dateMs) })),
+    sha256: fingerprint,
   };
 }
 
@@ -51,6 +73,11 @@ export function verdictJson(result: VerifyResult, why: readonly Explanation[]): 
       crl,
     },
     report: result.report,
+    other_table_entries: result.otherEntries.map(({ guid, data }) => ({
+      guid,
+      kind: CERT_GUIDS[guid] ?? 'unknown',
+      data,
+    })),
   };
 }
 
@@ -63,17 +90,19 @@ export function verdictText(result: VerifyResult, why: readonly Explanation[]): 
       `${ok ? 'ok  ' : notRun === null ? 'FAIL' : '-   '}  ${name}${notRun === null ? '' : `  (not run: ${notRun})`}`,
       ...findings.flatMap(findingLines),
     ]),
-    ...why.flatMap(({ code, cause, because, cure }) => [
-      `why   ${cause} [${code}]`,
-      `      ${because}`,
-      `      -> ${cure}`,
-    ]),
+    ...why.flatMap(causeLines),
   ];
   return `${lines.join('\n')}\n`;
 }
 
+const causeLines = ({ code, cause, because, cure }: Explanation): string[] => [
+  `why   ${cause} [${code}]`,
+  `      ${because}`,
+  `      -> ${cure}`,
+];
+
 /** The verdict on a set of certificates as one JSON object. */
-export function chainsJson(result: CertificatesResult): Record<string, unknown> {
+export function chainsJson(result: CertificatesResult, why: readonly Explanation[]): Record<string, unknown> {
   return {
     ok: result.ok,
     exit_code: exitCodeOf(result),
@@ -84,11 +113,12 @@ export function chainsJson(result: CertificatesResult): Record<string, unknown> 
       ),
     })),
     findings: result.findings,
+    why,
   };
 }
 
 /** The verdict on a set of certificates in lines. */
-export function chainsText(result: CertificatesResult): string {
+export function chainsText(result: CertificatesResult, why: readonly Explanation[]): string {
   const chains = result.chains.flatMap(({ leaf, intermediate, root, ok, findings }) => [
     `${ok ? 'ok  ' : 'FAIL'}  ${pathText(root, intermediate, leaf)}`,
     ...findings.flatMap(findingLines),
@@ -96,7 +126,7 @@ export function chainsText(result: CertificatesResult): string {
   const others = result.findings.filter(
     (found) => !result.chains.some(({ findings }) => findings.includes(found)),
   );
-  return `${[result.ok ? 'ACCEPTED' : 'REFUSED', ...chains, ...others.flatMap(findingLines)].join('\n')}\n`;
+  return `${[result.ok ? 'ACCEPTED' : 'REFUSED', ...chains, ...others.flatMap(findingLines), ...why.flatMap(causeLines)].join('\n')}\n`;
 }
 
 const pathText = (...path: readonly (KnownCertificate | null)[]): string =>

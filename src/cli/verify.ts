@@ -6,34 +6,45 @@ import type { Clock } from '../lib/clock.ts';
 import { InputError } from '../lib/errors.ts';
 import { systemClock } from '../os/system-clock.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
+import { VerifyCache } from '../verify/cache.ts';
 import { verifyCertificates } from '../verify/certificates.ts';
 import type { VerifyCrypto } from '../verify/crypto.ts';
 import type { Evidence } from '../verify/evidence.ts';
+import { fetchEvidence } from '../verify/fetch.ts';
+import { kdsJudge } from '../verify/kds-judge.ts';
 import { DEFAULT_POLICY, type Policy, parsePolicy } from '../verify/policy.ts';
 import { exitCodeOf, type VerifyOptions, verifyEvidence } from '../verify/verify.ts';
-import { explain } from '../verify/why.ts';
-import { fetchEvidence } from './evidence-fetch.ts';
+import { explain, explainCertificates } from '../verify/why.ts';
 import {
   certificateFiles,
-  crlFile,
+  crlFiles,
+  evidenceOf,
   type Gathered,
-  MAX_EVIDENCE_BYTES,
+  MAX_CERTIFICATES,
   MAX_FILE_BYTES,
   merged,
   NOTHING,
   reportFile,
+  tableFile,
   trustedRoots,
 } from './evidence-files.ts';
 import { toJson } from './json.ts';
-import { kdsJudge } from './kds-judge.ts';
+import { CLIENT_ARGS, cacheOption, deadlineOption } from './kds-options.ts';
 import { fileOption, productOption } from './options.ts';
 import { type Output, processOutput, type Verb } from './run.ts';
 import { chainsJson, chainsText, verdictJson, verdictText } from './verdict-text.ts';
 
 const COMMON_ARGS = {
   at: { type: 'string', valueHint: 'TIME', description: 'Time of verification, ISO 8601; now if left out' },
-  crl: { type: 'string', valueHint: 'FILE', description: 'Revocation list of the root, DER or PEM' },
-  'no-crl': { type: 'boolean', description: 'Accept without a revocation list; the verdict says so' },
+  crl: {
+    type: 'string',
+    valueHint: 'PATH',
+    description: 'Revocation list of the root, DER or PEM, or a folder with lists',
+  },
+  'no-crl': {
+    type: 'boolean',
+    description: 'Accept without a revocation list; the verdict says so, and a list at hand still counts',
+  },
   trust: {
     type: 'string',
     valueHint: 'ROOT',
@@ -56,7 +67,11 @@ const REPORT_ARGS = {
     valueHint: 'PATH',
     description: 'Certificates: a file (PEM, DER, table) or a folder',
   },
-  table: { type: 'string', valueHint: 'FILE', description: 'Certificate table (auxblob)' },
+  table: {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'Certificate table (auxblob), instead of one beside the report',
+  },
   kds: { type: 'string', valueHint: 'URL', description: 'Fetch what is missing from this key service' },
   offline: { type: 'boolean', description: 'Fetch nothing; the default' },
   policy: { type: 'string', valueHint: 'FILE', description: 'Policy, JSON: docs/reference/policy.md' },
@@ -65,6 +80,7 @@ const REPORT_ARGS = {
     valueHint: 'milan|genoa|turin',
     description: 'Product line, where a version 2 report does not tell',
   },
+  ...CLIENT_ARGS,
   ...COMMON_ARGS,
 } as const;
 
@@ -92,32 +108,42 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
         'Verify a report. Exit code 0 accepted, 1 usage, 2 signature or chain, 3 certificates not had, 4 revoked or no revocation list, 5 policy',
     },
     args: REPORT_ARGS,
-    run: async ({ args }) => {
+    run: async ({ args, rawArgs }) => {
+      refuseContradiction(rawArgs);
       if (args.kds !== undefined && args.offline === true) {
         throw new InputError('OPTION_INVALID', 'contradicts --offline', { where: '--kds' });
       }
       const product = args.product === undefined ? null : productOption('product', args.product);
-      const common = commonOptions(args, environment.clock);
+      const common = commonOptions(args);
+      const atMs = timeOf(args, environment.clock);
       const policy = policyOption(args.policy);
       const given = reportFile(args.file);
-      const local = [
+      const gathered = [
+        args.table === undefined ? NOTHING : tableFile(args.table),
         given.gathered,
-        args.table === undefined
-          ? NOTHING
-          : { ...NOTHING, table: fileOption('table', args.table, MAX_EVIDENCE_BYTES) },
         args.certs === undefined ? NOTHING : certificateFiles('certs', args.certs),
+        listsOption(args.crl),
       ].reduce(merged, NOTHING);
-      const crypto = nodeVerifyCrypto();
-      const fetched =
-        args.kds === undefined
-          ? { ...NOTHING, failures: [] }
-          : await fetchEvidence(kdsClient(args.kds, common, crypto, environment), given.report, product);
-      const evidence = evidenceOf(given.report, merged(local, fetched), args.crl);
-      const told = product === null ? {} : { product };
-      const result = verifyEvidence(evidence, { ...common, ...told, policy, crypto });
-      const why = result.ok ? [] : explain(evidence, result, crypto);
-      for (const failure of fetched.failures) {
-        output.stderr(`softsnp: not fetched: ${failure}\n`);
+      const options = {
+        ...common,
+        ...(product === null ? {} : { product }),
+        policy,
+        crypto: nodeVerifyCrypto(),
+        cache: new VerifyCache(),
+      };
+      const { evidence: local, notes } = evidenceOf(given.report, gathered);
+      let evidence = local;
+      let result = verifyEvidence(evidence, { ...options, atMs: atMs() });
+      let failures: readonly string[] = [];
+      if (args.kds !== undefined && !result.ok) {
+        const client = kdsClient(args.kds, args, options, { output, environment, atMs });
+        ({ evidence, failures } = await fetchEvidence(client, evidence, result, options));
+        // The service issued certificates meanwhile: they are valid from now on, not from the start.
+        result = verifyEvidence(evidence, { ...options, atMs: atMs() });
+      }
+      const why = result.ok ? [] : explain(withPassedOver(evidence, gathered), result, options.crypto);
+      for (const note of [...notes, ...failures.map((failure) => `not fetched: ${failure}`)]) {
+        output.stderr(`softsnp: ${note}\n`);
       }
       output.stdout(
         args.json === true
@@ -129,16 +155,27 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
   });
 }
 
+interface Surroundings {
+  readonly output: Output;
+  readonly environment: VerifyEnvironment;
+  readonly atMs: () => number;
+}
+
 /** A client that believes what the verifier believes, at the time it verifies for. */
 function kdsClient(
   base: string,
-  common: CommonOptions,
-  crypto: VerifyCrypto,
-  { clock, kdsTiming }: VerifyEnvironment,
+  args: { readonly cache?: string | undefined; readonly deadline?: string | undefined },
+  { trust = 'amd', crypto }: CommonOptions & { readonly crypto: VerifyCrypto },
+  { output, environment: { clock, kdsTiming }, atMs }: Surroundings,
 ): KdsClient {
-  const at: Clock = { nowMs: () => common.atMs, monotonicMs: () => clock.monotonicMs() };
-  const judge = kdsJudge({ crypto, clock: at, trust: common.trust ?? 'amd' });
-  return new KdsClient({ base, judge, clock: at, timing: kdsTiming });
+  const judged: Clock = { nowMs: atMs, monotonicMs: () => clock.monotonicMs() };
+  return new KdsClient({
+    base,
+    judge: kdsJudge({ crypto, clock: judged, trust }),
+    clock,
+    cache: cacheOption(args.cache, output),
+    timing: { deadlineMs: deadlineOption(args.deadline), ...kdsTiming },
+  });
 }
 
 function certsVerb(output: Output, { clock }: VerifyEnvironment): Verb {
@@ -157,30 +194,37 @@ function certsVerb(output: Output, { clock }: VerifyEnvironment): Verb {
       },
       ...COMMON_ARGS,
     },
-    run: ({ args }) => {
-      const { report: _none, ...certificates } = evidenceOf(
-        new Uint8Array(0),
-        certificateFiles('PATH', args.path),
-        args.crl,
-      );
+    run: ({ args, rawArgs }) => {
+      refuseContradiction(rawArgs);
+      const gathered = merged(certificateFiles('PATH', args.path), listsOption(args.crl));
+      const { evidence, notes } = evidenceOf(new Uint8Array(0), gathered);
+      const { report: _none, ...certificates } = evidence;
       const result = verifyCertificates(certificates, {
-        ...commonOptions(args, clock),
+        ...commonOptions(args),
+        atMs: timeOf(args, clock)(),
         crypto: nodeVerifyCrypto(),
       });
-      output.stdout(args.json === true ? toJson(chainsJson(result)) : chainsText(result));
+      const why = result.ok ? [] : explainCertificates(withPassedOver(certificates, gathered), result);
+      for (const note of notes) {
+        output.stderr(`softsnp: ${note}\n`);
+      }
+      output.stdout(args.json === true ? toJson(chainsJson(result, why)) : chainsText(result, why));
       return exitCodeOf(result);
     },
   });
 }
 
-function evidenceOf(report: Uint8Array, gathered: Gathered, crl: string | boolean | undefined): Evidence {
-  const crls = [...gathered.crls, ...(typeof crl === 'string' ? crlFile(crl) : [])];
-  return {
-    report,
-    certificates: gathered.certificates,
-    crls,
-    ...(gathered.table === null ? {} : { table: gathered.table }),
+const listsOption = (crl: string | boolean | undefined): Gathered =>
+  typeof crl === 'string' ? { ...NOTHING, crls: crlFiles(crl) } : NOTHING;
+
+/** For causes alone: a file that was passed over may be the certificate that is missing, damaged. */
+function withPassedOver<E extends Omit<Evidence, 'report'>>(evidence: E, { passedOver }: Gathered): E {
+  const labels = {
+    ...evidence.labels,
+    certificates: [...(evidence.labels?.certificates ?? []), ...passedOver.map(({ name }) => name)],
   };
+  const certificates = [...(evidence.certificates ?? []), ...passedOver.map(({ bytes }) => bytes)];
+  return { ...evidence, certificates, labels };
 }
 
 interface CommonArgs {
@@ -190,19 +234,41 @@ interface CommonArgs {
   readonly trust?: string | undefined;
 }
 
-type CommonOptions = Pick<VerifyOptions, 'atMs' | 'crl' | 'trust'>;
+type CommonOptions = Pick<VerifyOptions, 'crl' | 'maxCertificates' | 'trust'>;
 
-function commonOptions(args: CommonArgs, clock: Clock): CommonOptions {
+function commonOptions(args: CommonArgs): CommonOptions {
   return {
-    atMs: args.at === undefined ? clock.nowMs() : timeOption(args.at),
-    crl: args.crl === false ? 'skip' : 'require',
+    // Never 'skip': what a list at hand revokes is revoked, whether or not one was asked for.
+    crl: args.crl === false ? 'if-present' : 'require',
+    maxCertificates: MAX_CERTIFICATES,
     ...(args.trust === undefined ? {} : { trust: trustedRoots(args.trust) }),
   };
 }
 
+/** citty makes one option of --crl and --no-crl, and the last one wins. */
+function refuseContradiction(rawArgs: readonly string[]): void {
+  const has = (option: string): boolean =>
+    rawArgs.some((word) => word === option || word.startsWith(`${option}=`));
+  if (has('--crl') && has('--no-crl')) {
+    throw new InputError('OPTION_INVALID', 'contradicts --crl', { where: '--no-crl' });
+  }
+}
+
+/** The time of verification: the one of --at, or the clock's whenever it is asked for. */
+function timeOf(args: CommonArgs, clock: Clock): () => number {
+  if (args.at === undefined) {
+    return () => clock.nowMs();
+  }
+  const atMs = timeOption(args.at);
+  return () => atMs;
+}
+
 function timeOption(text: string): number {
-  const ms = /^\d{4}-\d{2}-\d{2}(T[\d:.]+(Z|[+-]\d{2}:?\d{2}))?$/.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isNaN(ms)) {
+  const [, day] = /^(\d{4}-\d{2}-\d{2})(T[\d:.]+(Z|[+-]\d{2}:?\d{2}))?$/.exec(text) ?? [];
+  const ms = day === undefined ? Number.NaN : Date.parse(text);
+  // Date.parse takes the 30th of February for the 1st of March.
+  const isDay = !Number.isNaN(ms) && new Date(`${day}T00:00:00Z`).toISOString().startsWith(day!);
+  if (!isDay) {
     throw new InputError(
       'OPTION_INVALID',
       `${JSON.stringify(text)} is not a time such as 2026-01-31T12:00:00Z`,
@@ -225,5 +291,5 @@ function policyOption(path: string | undefined): Policy {
   } catch (error) {
     throw new InputError('POLICY_INVALID', 'not JSON', { where: path, cause: error });
   }
-  return parsePolicy(document);
+  return parsePolicy(document, path);
 }

@@ -333,6 +333,10 @@ export class KdsClient {
       return read(body) ?? { kind: 'transient', why: 'not what the service has', retryAfterMs: 0 };
     } catch (cause) {
       const why = request.signal.aborted ? `no answer within ${timeoutMs} ms` : causeText(cause);
+      // The fetch standard blocks some ports, and will do so at every attempt.
+      if (why === 'bad port') {
+        throw new InputError('OPTION_INVALID', 'is of a port that fetch refuses', { where: url, cause });
+      }
       return { kind: 'transient', why, retryAfterMs: 0, cause };
     } finally {
       clearTimeout(timer);

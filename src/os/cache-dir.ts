@@ -9,7 +9,7 @@ import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync 
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { concat, equalBytes, utf8 } from '../lib/bytes.ts';
-import { makeFolder } from './shared-folder.ts';
+import { makeFolder } from './make-folder.ts';
 
 const MAGIC = utf8('softsnp cache 1\n');
 const CHECKSUM_SIZE = 32;
@@ -78,7 +78,7 @@ export class CacheDirectory {
     // Its own name for every writer: two that share one would mix their bytes.
     const aside = join(folder, `.${process.pid}.${this.#writes}.${name}`);
     try {
-      makeFolder(folder);
+      makeFolder(folder, 0o700);
       writeFileSync(aside, concat(MAGIC, checksum(key, content), content), { mode: 0o600, flag: 'wx' });
       renameSync(aside, join(folder, name));
       this.#makeRoom(folder, name);

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { utf8 } from '../lib/bytes.ts';
-import { clearLeftovers, makeFolder, putFile, putFirstFile } from './shared-folder.ts';
+import { clearLeftovers, putFile, putFirstFile } from './shared-folder.ts';
 
 /** The call that fails, and with what; the others go to the system. */
 const fault = vi.hoisted(() => ({ call: '', code: '', after: 0 }));
@@ -91,22 +91,6 @@ describe('a file in a shared folder', () => {
 });
 
 describe('a shared folder', () => {
-  it('is made with those above it, and kept when it is there', () => {
-    const path = join(folder, 'a', 'b', 'c');
-    makeFolder(path);
-    putFile(path, 'file', utf8('x'));
-    makeFolder(path);
-    expect(readdirSync(path)).toEqual(['file']);
-    expect(statSync(join(folder, 'a')).mode & 0o777).toBe(0o700);
-  });
-
-  it('cannot be made of a file, below one, or where nothing can be made', () => {
-    writeFileSync(join(folder, 'file'), '');
-    expect(() => makeFolder(join(folder, 'file'))).toThrow('EEXIST');
-    expect(() => makeFolder(join(folder, 'file', 'below'))).toThrow('ENOTDIR');
-    expect(() => makeFolder('/proc/softsnp/below')).toThrow('ENOENT');
-  });
-
   it('is rid of old leftovers alone', () => {
     const nowMs = Date.now();
     for (const [name, ageMs] of [

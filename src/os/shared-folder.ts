@@ -27,33 +27,6 @@ const TEMPORARY = /^\..*\.new$/;
 /** What filesystems without hard links say; there two that are first at the same instant are not told apart. */
 const WITHOUT_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
 
-/**
- * Makes a folder and those above it that are missing. `mkdirSync` with `recursive` never returns for a
- * folder in /proc, which exists and takes none.
- */
-export function makeFolder(path: string, mode = 0o700): void {
-  try {
-    makeOne(path, mode);
-  } catch (error) {
-    const above = dirname(path);
-    if (errnoCode(error) !== 'ENOENT' || above === path) {
-      throw error;
-    }
-    makeFolder(above, mode);
-    makeOne(path, mode);
-  }
-}
-
-function makeOne(path: string, mode: number): void {
-  try {
-    mkdirSync(path, { mode });
-  } catch (error) {
-    if (errnoCode(error) !== 'EEXIST' || !statSync(path).isDirectory()) {
-      throw error;
-    }
-  }
-}
-
 /** Puts a file in place of what has the name. */
 export function putFile(folder: string, name: string, content: Uint8Array, mode = 0o600): void {
   place(folder, name, content, mode, renameSync);

@@ -21,6 +21,18 @@ export const CAUSES = {
     cause: 'The end of the report is missing.',
     cure: 'Copy the whole file: 1184 bytes. Reading outblob in pieces gives pieces.',
   },
+  REPORT_HAS_MORE_BYTES: {
+    cause: 'There are bytes after the report.',
+    cure: 'Give the 1184 bytes of the report and nothing else; a line break at the end is one byte too many.',
+  },
+  REPORT_IS_DUMP: {
+    cause: 'The report is a dump for people to read.',
+    cure: 'Turn it back into bytes (xxd -r), or take the file it was made from.',
+  },
+  REPORT_IS_SOMETHING_ELSE: {
+    cause: 'What was given as the report is something else.',
+    cure: 'Give the report: 1184 bytes in binary, hexadecimal or base64, or what delivered it.',
+  },
   SIGNATURE_BIG_ENDIAN: {
     cause: 'R and S are in big-endian byte order; the firmware writes them in little-endian.',
     cure: 'Keep the report as the firmware made it; some tool has turned its signature around.',
@@ -38,6 +50,11 @@ export const CAUSES = {
     cause:
       'Chip, TCB and kind of key fit, yet the key did not sign: the report was changed after it was made.',
     cure: 'Ask the guest for a new report and carry it unchanged; compare both copies byte by byte.',
+  },
+  SIGNER_UNKNOWN: {
+    cause:
+      'The key did not sign, and the report does not say which key did: it was another one, or the report was changed.',
+    cure: 'Ask the guest for report and certificates in one (extended report), and carry both unchanged.',
   },
   CERT_OF_CURRENT_TCB: {
     cause: 'The certificate is for CURRENT_TCB; reports are signed by the key of REPORTED_TCB.',
@@ -60,9 +77,17 @@ export const CAUSES = {
     cause: 'The certificate is for a newer TCB: the blob was renewed, the firmware is not committed yet.',
     cure: 'The host must run SNP_COMMIT, or put back the certificate for REPORTED_TCB until it does.',
   },
+  CERT_OF_ANOTHER_TCB: {
+    cause: 'The certificate is for another TCB, which is neither older nor newer than that of the report.',
+    cure: 'Fetch the certificate for REPORTED_TCB.',
+  },
   CERT_OF_ANOTHER_CHIP: {
     cause: 'The certificate is for another chip: it was fetched for another host, or the guest has moved.',
     cure: 'Fetch the certificate for the CHIP_ID of this report.',
+  },
+  CERT_OF_ANOTHER_LINE: {
+    cause: 'The certificate is of another product line than the report.',
+    cure: 'Fetch the certificate under the product line of the report.',
   },
   VLEK_FOR_VCEK_REPORT: {
     cause: 'The certificate is a VLEK; the report was signed by the VCEK of the chip.',
@@ -90,7 +115,7 @@ export const CAUSES = {
     cure: 'Fetch cert_chain again, or give both: the one that fits is found.',
   },
   NO_CERTIFICATE: {
-    cause: 'No endorsement certificate was given.',
+    cause: 'No endorsement certificate (VCEK or VLEK) is among what was given.',
     cure: 'Fetch the VCEK from the key service; a VLEK comes only from the cloud, with an extended report.',
   },
   CHIP_ID_MASKED: {
@@ -109,9 +134,42 @@ export const CAUSES = {
     cause: 'A certificate is in PEM where DER is wanted.',
     cure: 'Decode it first (fromPem of softsnp/certs); the command line does so by itself.',
   },
+  CERT_IS_TEXT: {
+    cause: 'A certificate is in hexadecimal or base64 where DER is wanted.',
+    cure: 'Decode it first; the command line does so by itself.',
+  },
+  CERT_IS_TRUNCATED: {
+    cause: 'The end of a certificate is missing, or the whole of it.',
+    cure: 'Fetch it again, and look whether there was space left to write it.',
+  },
+  CERT_IS_PRIVATE_KEY: {
+    cause: 'What was given as a certificate is a private key.',
+    cure: 'Take the key out of here, look who could read it, and give the certificate instead.',
+  },
+  CERT_IS_SOMETHING_ELSE: {
+    cause: 'What was given as a certificate is something else.',
+    cure: 'Give certificates in DER or PEM, or the table that holds them.',
+  },
   TABLE_GUIDS_SWAPPED: {
     cause: 'The GUIDs of the table are in EFI byte order; the table has them in the order they are written.',
     cure: 'The host must write the table with the GUID bytes in textual order.',
+  },
+  TABLE_IS_TRUNCATED: {
+    cause:
+      'The table ends before the contents that it promises: it was cut, or copied into too small a buffer.',
+    cure: 'Read all of auxblob: up to four pages. The host must offer the guest as many pages as the table needs.',
+  },
+  TABLE_IS_DAMAGED: {
+    cause: 'The table contradicts itself: whoever wrote it got its offsets and lengths wrong.',
+    cure: 'The host must write the table again.',
+  },
+  TABLE_IS_SOMETHING_ELSE: {
+    cause: 'What was given as the certificate table is something else.',
+    cure: 'Give auxblob as the guest received it.',
+  },
+  CRL_IS_SOMETHING_ELSE: {
+    cause: 'What was given as the revocation list is something else.',
+    cure: 'Fetch crl from the key service: it is DER.',
   },
   SOFTSNP_ROOT: {
     cause: 'The evidence comes from softsnp, whose roots prove nothing about hardware.',

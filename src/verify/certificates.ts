@@ -44,7 +44,7 @@ function* judgeCertificates(
 ): Judging<CertificatesResult> {
   const cache = options.cache ?? new VerifyCache();
   const { rules, roots } = yield* chainRules(cache, options);
-  const given = yield* readEvidence(cache, certificates);
+  const given = yield* readEvidence(cache, certificates, options.maxCertificates);
   const pool = { ...given, roots: [...given.roots, ...roots] };
   const chains: ChainVerdict[] = [];
   for (const { leaf, role } of starts(given)) {

@@ -5,7 +5,8 @@
  */
 import { ARK_GUID, ASK_GUID, CRL_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
 import { certificatesOf } from '../certs/pem.ts';
-import { readCertificateTable } from '../certs/table.ts';
+import { type CertificateEntry, readCertificateTable } from '../certs/table.ts';
+import { equalBytes } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import type { KnownCertificate, VerifyCache } from './cache.ts';
 import type { Pool } from './chain.ts';
@@ -24,18 +25,27 @@ export interface Evidence {
   readonly certificates?: readonly Uint8Array[];
   /** Revocation lists in DER. */
   readonly crls?: readonly Uint8Array[];
+  /** What findings call them, file names say; places that are left out are named by their index. */
+  readonly labels?: EvidenceLabels;
+}
+
+export interface EvidenceLabels {
+  readonly table?: string;
+  readonly certificates?: readonly string[];
+  readonly crls?: readonly string[];
 }
 
 export interface SortedEvidence extends Pool {
   readonly leaves: readonly KnownCertificate[];
   /** Certificates with names that are none of AMD's. */
   readonly strangers: readonly KnownCertificate[];
+  /** Entries of the table that are neither certificates nor lists; nothing vouches for what they say. */
+  readonly otherEntries: readonly CertificateEntry[];
   readonly findings: readonly Finding[];
 }
 
 /** A chain has three; a folder with the certificates of some TCBs a few more. */
-const MAX_CERTIFICATES = 16;
-const MAX_LISTS = 8;
+export const DEFAULT_MAX_CERTIFICATES = 16;
 
 const SLOTS: Readonly<Record<string, readonly CertificateKind[]>> = {
   [VCEK_GUID]: ['VCEK'],
@@ -51,9 +61,15 @@ interface Item {
   readonly slot: readonly CertificateKind[] | null;
 }
 
+interface NamedList {
+  readonly der: Uint8Array;
+  readonly where: string;
+}
+
 interface Gathered {
   readonly items: readonly Item[];
-  readonly lists: readonly Uint8Array[];
+  readonly lists: readonly NamedList[];
+  readonly otherEntries: readonly CertificateEntry[];
   readonly findings: readonly Finding[];
 }
 
@@ -61,8 +77,9 @@ interface Gathered {
 export function* readEvidence(
   cache: VerifyCache,
   evidence: Omit<Evidence, 'report'>,
+  maxCertificates = DEFAULT_MAX_CERTIFICATES,
 ): Judging<SortedEvidence> {
-  const { items, lists, findings } = gather(evidence);
+  const { items, lists, otherEntries, findings } = gather(evidence, maxCertificates);
   const found = [...findings];
   const sorted: Record<'leaves' | 'intermediates' | 'roots' | 'strangers', KnownCertificate[]> = {
     leaves: [],
@@ -93,10 +110,10 @@ export function* readEvidence(
     }
   }
   const sources: RevocationSource[] = [];
-  for (const der of lists) {
-    sources.push(yield* cache.revocationList(der));
+  for (const { der, where } of lists) {
+    sources.push({ ...(yield* cache.revocationList(der)), where });
   }
-  return { ...sorted, lists: sources, findings: found };
+  return { ...sorted, lists: sources, otherEntries, findings: found };
 }
 
 function groupOf(kind: CertificateKind | null): 'leaves' | 'intermediates' | 'roots' | 'strangers' {
@@ -114,41 +131,79 @@ function groupOf(kind: CertificateKind | null): 'leaves' | 'intermediates' | 'ro
   }
 }
 
-function gather({ table, certificates = [], crls = [] }: Omit<Evidence, 'report'>): Gathered {
-  const fromTable = table === undefined ? null : tableItems(table);
-  const items = [
-    ...(fromTable?.items ?? []),
-    ...certificates.map((der, i) => ({ der, where: `certificates[${i}]`, slot: null })),
+function gather(
+  { table, certificates = [], crls = [], labels = {} }: Omit<Evidence, 'report'>,
+  maxCertificates: number,
+): Gathered {
+  const fromTable = table === undefined ? null : tableItems(table, labels.table ?? 'table');
+  const loose = certificates.map((der, i) => ({
+    der,
+    where: labels.certificates?.[i] ?? `certificates[${i}]`,
+    slot: null,
+  }));
+  const items = distinct([...(fromTable?.items ?? []), ...loose], maxCertificates);
+  const lists = [
+    ...(fromTable?.lists ?? []),
+    ...crls.map((der, i) => ({ der, where: labels.crls?.[i] ?? `CRL[${i}]` })),
   ];
-  const lists = [...(fromTable?.lists ?? []), ...crls];
   const findings = [...(fromTable?.findings ?? [])];
-  if (items.length > MAX_CERTIFICATES || lists.length > MAX_LISTS) {
+  const maxLists = maxCertificates >> 1;
+  if (items.length > maxCertificates || lists.length > maxLists) {
     findings.push(
       finding('CERT_TOO_MANY', {
-        where: items.length > MAX_CERTIFICATES ? 'certificates' : 'crls',
-        expected: `at most ${MAX_CERTIFICATES} certificates and ${MAX_LISTS} revocation lists`,
-        actual: `${items.length} and ${lists.length}`,
+        where: items.length > maxCertificates ? 'certificates' : 'crls',
+        expected: `at most ${maxCertificates} certificates and ${maxLists} revocation lists`,
+        actual: `${certificates.length + (fromTable?.items.length ?? 0)} and ${lists.length}`,
       }),
     );
   }
-  return { items: items.slice(0, MAX_CERTIFICATES), lists: lists.slice(0, MAX_LISTS), findings };
+  return {
+    items: items.slice(0, maxCertificates),
+    lists: lists.slice(0, maxLists),
+    otherEntries: fromTable?.otherEntries ?? [],
+    findings,
+  };
 }
 
-function tableItems(table: Uint8Array): Gathered {
+/** Copies of one certificate count once, or three files of one chain would be too many; stops above the limit. */
+function distinct(items: readonly Item[], limit: number): readonly Item[] {
+  if (items.length <= limit) {
+    return items;
+  }
+  const kept: Item[] = [];
+  for (const item of items) {
+    const isCopy = kept.some(
+      ({ der, slot }) => (item.slot === null || item.slot === slot) && equalBytes(der, item.der),
+    );
+    if (!isCopy) {
+      kept.push(item);
+    }
+    if (kept.length > limit) {
+      break;
+    }
+  }
+  return kept;
+}
+
+function tableItems(table: Uint8Array, name: string): Gathered {
   const items: Item[] = [];
-  const lists: Uint8Array[] = [];
+  const lists: NamedList[] = [];
+  const otherEntries: CertificateEntry[] = [];
   const findings: Finding[] = [];
   const reading = readCertificateTable(table);
   if ('fault' in reading) {
     const actual = `${reading.fault}: ${reading.message}`;
-    return { items, lists, findings: [finding('CERT_TABLE_INVALID', { where: 'table', actual })] };
+    findings.push(finding('CERT_TABLE_INVALID', { where: name, actual }));
+    return { items, lists, otherEntries, findings };
   }
   for (const { guid, data } of reading.entries) {
     const slot = SLOTS[guid];
     if (guid === CRL_GUID) {
-      lists.push(data);
-    } else if (slot !== undefined) {
-      const where = `table.${slot.join('/')}`;
+      lists.push({ der: data, where: `${name}.CRL` });
+    } else if (slot === undefined) {
+      otherEntries.push({ guid, data });
+    } else {
+      const where = `${name}.${slot.join('/')}`;
       try {
         items.push(...certificatesOf(data).map((der) => ({ der, where, slot })));
       } catch (error) {
@@ -156,7 +211,7 @@ function tableItems(table: Uint8Array): Gathered {
       }
     }
   }
-  return { items, lists, findings };
+  return { items, lists, otherEntries, findings };
 }
 
 function inputMessage(error: unknown): string {

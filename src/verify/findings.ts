@@ -440,6 +440,14 @@ export const FINDINGS = {
     action: 'REPORTED is at most COMMITTED, COMMITTED and LAUNCH at most CURRENT; ask for a new report.',
     source: '[SNP-ABI] "TCB Version"',
   },
+  FIRMWARE_RELATION: {
+    step: 'policy',
+    severity: 'error',
+    kind: 'policy',
+    meaning: 'The committed firmware is newer than the current one.',
+    action: 'Firmware below the committed one is never loaded: the report is not what firmware made.',
+    source: '[SNP-ABI] "SNP_COMMIT"',
+  },
   POLICY_MISMATCH: {
     step: 'policy',
     severity: 'error',

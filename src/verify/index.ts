@@ -13,7 +13,14 @@ export {
   verifyCertificatesAsync,
 } from './certificates.ts';
 export type { AsyncVerifyCrypto, VerifyCrypto } from './crypto.ts';
-export type { Evidence } from './evidence.ts';
+export type { Evidence, EvidenceLabels } from './evidence.ts';
+export {
+  type EvidenceSource,
+  type FetchedEvidence,
+  type FetchOptions,
+  fetchEvidence,
+  type ServedChain,
+} from './fetch.ts';
 export {
   FINDINGS,
   type Finding,
@@ -23,7 +30,14 @@ export {
   VERIFY_STEPS,
   type VerifyStep,
 } from './findings.ts';
-export { type CertificateInput, type ReportInput, readCertificateInput, readReportInput } from './inputs.ts';
+export {
+  type CertificateInput,
+  type ReportInput,
+  readCertificateInput,
+  readReportInput,
+  readTableInput,
+} from './inputs.ts';
+export { type AnswerJudge, type KdsJudgeOptions, kdsJudge } from './kds-judge.ts';
 export { DEFAULT_POLICY, type Policy, type PolicyDocument, PolicySchema, parsePolicy } from './policy.ts';
 export type { Report } from './report.ts';
 export { AMD_ROOTS, type ChainOptions, type RootPin } from './trust.ts';
@@ -38,4 +52,4 @@ export {
   verifyEvidenceAsync,
 } from './verify.ts';
 export { type SubtleVerify, webVerifyCrypto } from './webcrypto.ts';
-export { type Explanation, explain, explainAsync, vcekUrl } from './why.ts';
+export { type Explanation, explain, explainAsync, explainCertificates, vcekUrl } from './why.ts';

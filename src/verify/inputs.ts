@@ -4,12 +4,13 @@
  * PEM, DER or a table. `verifyEvidence` takes bytes and guesses nothing; what guessing there is, is here,
  * and says what it took the input for.
  */
-import { REPORT_SIZE, REPORT_VERSIONS } from '../abi/attestation-report.ts';
+import { REPORT_SIZE } from '../abi/attestation-report.ts';
 import { fromPem, isOneDerSequence } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
-import { copyOf, equalBytes, fromBase64, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
+import { copyOf, equalBytes, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { decodeDer, Tag } from './der.ts';
+import { base64Bytes, startsLikeReport } from './form.ts';
 
 /** Larger than any evidence: an Azure HCL report has 2600 bytes, four pages of table in base64 22,000. */
 const MAX_INPUT_BYTES = 1 << 20;
@@ -82,9 +83,6 @@ function isTableAlone(bytes: Uint8Array): boolean {
 const reportAt = (input: Uint8Array): Uint8Array =>
   copyOf(input, RESPONSE_HEADER_SIZE, RESPONSE_HEADER_SIZE + REPORT_SIZE);
 
-const startsLikeReport = (input: Uint8Array): boolean =>
-  input.length >= 4 && REPORT_VERSIONS.some((version) => version === readU32(input, 0));
-
 function isResponse(input: Uint8Array): boolean {
   return (
     input.length >= RESPONSE_HEADER_SIZE &&
@@ -122,12 +120,8 @@ function unwrapText(text: string, forms: readonly string[]): ReportInput | null 
   if (text.startsWith('{')) {
     return unwrapJson(text, forms);
   }
-  const compact = text.replace(/\s+/g, '');
-  if (compact.length % 2 === 0 && /^(0x)?[0-9a-fA-F]+$/.test(compact)) {
-    return unwrap(fromHex(compact), [...forms, 'hexadecimal']);
-  }
-  const bytes = base64Bytes(compact);
-  return bytes === null ? null : unwrap(bytes, [...forms, 'base64']);
+  const coded = decodedText(text);
+  return coded === null ? null : unwrap(coded.bytes, [...forms, coded.form]);
 }
 
 function unwrapJson(text: string, forms: readonly string[]): ReportInput | null {
@@ -144,20 +138,12 @@ function unwrapJson(text: string, forms: readonly string[]): ReportInput | null 
   return report === null ? null : { ...report, table: table ?? report.table };
 }
 
-/** Bytes of base64 in either alphabet, with or without padding; null when it is none. */
-function base64Bytes(text: string): Uint8Array | null {
-  if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) {
-    return null;
-  }
-  return fromBase64(text.replaceAll('-', '+').replaceAll('_', '/').replace(/=+$/, ''));
-}
-
 export interface CertificateInput {
   readonly certificates: readonly Uint8Array[];
   readonly crls: readonly Uint8Array[];
-  /** The input, when it is a certificate table. */
+  /** The bytes of a certificate table, when it is one. */
   readonly table: Uint8Array | null;
-  readonly form: 'DER' | 'PEM' | 'table' | 'base64' | 'unknown';
+  readonly form: 'DER' | 'PEM' | 'table' | 'base64' | 'hexadecimal' | 'unknown';
 }
 
 /**
@@ -177,15 +163,42 @@ export function readCertificateInput(input: Uint8Array): CertificateInput {
     if (text?.includes('-----BEGIN ') === true) {
       return readPem(input, text);
     }
-    const bytes = text === null ? null : base64Bytes(text.replace(/\s+/g, ''));
-    if (bytes !== null && isOneDerSequence(bytes)) {
-      return { ...readCertificateInput(bytes), form: 'base64' };
+    const coded = text === null ? null : decodedText(text);
+    if (coded !== null && isOneDerSequence(coded.bytes)) {
+      return { ...readCertificateInput(coded.bytes), form: coded.form };
     }
-    if ('entries' in readCertificateTable(input)) {
-      return { ...none, table: input, form: 'table' };
+    const table = readTableInput(input);
+    if ('entries' in readCertificateTable(table)) {
+      return { ...none, table, form: 'table' };
     }
   }
   return { ...none, certificates: [input], form: 'unknown' };
+}
+
+/**
+ * The bytes of a certificate table in binary, hexadecimal or base64.
+ *
+ * Returns  what is none of these as it is: the verifier says what is wrong with it
+ */
+export function readTableInput(input: Uint8Array): Uint8Array {
+  const text = input.length <= MAX_INPUT_BYTES ? textOf(input) : null;
+  const coded = text === null ? null : decodedText(text);
+  return coded !== null && 'entries' in readCertificateTable(coded.bytes) ? coded.bytes : input;
+}
+
+interface CodedText {
+  readonly bytes: Uint8Array;
+  readonly form: 'hexadecimal' | 'base64';
+}
+
+/** What hexadecimal or base64 text stands for; null for other text. */
+function decodedText(text: string): CodedText | null {
+  const compact = text.replace(/\s+/g, '');
+  if (compact.length % 2 === 0 && /^(0x)?[0-9a-fA-F]+$/.test(compact)) {
+    return { bytes: fromHex(compact), form: 'hexadecimal' };
+  }
+  const bytes = base64Bytes(compact);
+  return bytes === null ? null : { bytes, form: 'base64' };
 }
 
 function readPem(input: Uint8Array, text: string): CertificateInput {

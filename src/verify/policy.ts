@@ -24,65 +24,104 @@ import type { Report } from './report.ts';
 /** Longest list in a policy: every check is a walk over one. */
 const MAX_LIST = 4096;
 
+const ANY_HEX = /^(0x)?([0-9a-fA-F]{2})*$/;
+
 const hexOf = (...sizes: readonly number[]) => {
+  const exactly = new RegExp(`^(0x)?(${sizes.map((size) => `[0-9a-fA-F]{${2 * size}}`).join('|')})$`);
   const wrongSize = `not ${sizes.join(' or ')} bytes`;
   return v.pipe(
-    v.string(),
+    v.string('not text of hexadecimal digits'),
     // First, so that nothing walks over megabytes of digits.
     v.maxLength(2 + 2 * Math.max(...sizes), wrongSize),
-    v.regex(/^(0x)?([0-9a-fA-F]{2})*$/, 'not hexadecimal digits'),
+    v.regex(exactly, ({ input }) => (ANY_HEX.test(input) ? wrongSize : 'not hexadecimal digits')),
     v.transform((text) => fromHex(text)),
-    v.check((bytes) => sizes.includes(bytes.length), wrongSize),
   );
 };
 
-/** One value or a list of values. */
-const listOf = <S extends v.GenericSchema>(schema: S) =>
+const listOrOne = <S extends v.GenericSchema>(schema: S, least: number) =>
   v.union([
-    v.pipe(v.array(schema), v.maxLength(MAX_LIST)),
+    v.pipe(
+      v.array(schema),
+      v.minLength(least, 'an empty list allows nothing'),
+      v.maxLength(MAX_LIST, `more than ${MAX_LIST} values`),
+    ),
     v.pipe(
       schema,
       v.transform((value) => [value]),
     ),
   ]);
 
+/** One value or a list of values. */
+const listOf = <S extends v.GenericSchema>(schema: S) => listOrOne(schema, 0);
+
 /** One value or a list of values, any of which will do. */
-const oneOf = <S extends v.GenericSchema>(schema: S) =>
-  v.pipe(listOf(schema), v.minLength(1, 'an empty list allows nothing'));
+const oneOf = <S extends v.GenericSchema>(schema: S) => listOrOne(schema, 1);
 
 /** An object with these fields and no others; valibot would take a list for one without fields. */
-const object = <E extends v.ObjectEntries>(entries: E) =>
-  v.pipe(
-    v.custom<Record<string, unknown>>((value) => !Array.isArray(value), 'a list where an object is wanted'),
-    v.strictObject(entries),
+const object = <E extends v.ObjectEntries>(entries: E) => {
+  const names = Object.keys(entries);
+  const schema = v.strictObject(entries, ({ expected, input }) =>
+    expected === 'never' ? unknownField(String(input), names) : 'not an object',
   );
+  const run = schema['~run'];
+  const withoutLists: typeof run = (dataset, config) =>
+    run.call(schema, Array.isArray(dataset.value) ? { ...dataset, value: null } : dataset, config);
+  return Object.assign(schema, { '~run': withoutLists });
+};
+
+function unknownField(name: string, known: readonly string[]): string {
+  const nearest = known
+    .map((candidate) => ({ candidate, distance: distanceOf(name.slice(0, 64), candidate) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  if (nearest !== undefined && nearest.distance <= 3) {
+    return `an unknown field; did you mean ${nearest.candidate}?`;
+  }
+  return known.length > 12 ? 'an unknown field' : `an unknown field; known here: ${known.join(', ')}`;
+}
+
+/** Letters to change, add or leave out to come from one word to the other. */
+function distanceOf(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const changed = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(changed, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
 
 /** Whether something may, must or must not be. */
-const Wanted = v.picklist(['any', 'required', 'forbidden']);
+const Wanted = v.picklist(['any', 'required', 'forbidden'], 'not "any", "required" or "forbidden"');
 export type Wanted = v.InferOutput<typeof Wanted>;
 
-const byte = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(255));
-const u32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffffffff));
+const whole = (max: number) => {
+  const wrong = `not a whole number from 0 to ${max}`;
+  return v.pipe(v.number(wrong), v.integer(wrong), v.minValue(0, wrong), v.maxValue(max, wrong));
+};
+const byte = whole(255);
+const u32 = whole(0xffffffff);
 
 const u64 = v.pipe(
-  v.string(),
+  v.string('not text'),
   v.regex(/^0x[0-9a-fA-F]{1,16}$/, 'not 0x and up to 16 hexadecimal digits'),
   v.transform((text) => BigInt(text)),
 );
 
 const Version = v.pipe(
-  v.string(),
+  v.string('not text'),
   v.regex(/^\d{1,3}\.\d{1,3}$/, 'not of the form major.minor'),
   v.transform((text) => text.split('.').map(Number) as [major: number, minor: number]),
 );
 
-const TcbMinimum = object({
-  fmc: v.optional(byte),
+const COMPONENT_MINIMUMS = {
   boot_loader: v.optional(byte),
   tee: v.optional(byte),
   snp: v.optional(byte),
   microcode: v.optional(byte),
-});
+};
 
 /** The four TCBs of a report. */
 const TCB_FIELDS = ['reported', 'committed', 'current', 'launch'] as const;
@@ -100,12 +139,13 @@ export function tcbsOf(report: Report, product: ProductLine): ReportTcbs {
   };
 }
 
-const TcbMinimums = object({
-  reported: v.optional(TcbMinimum),
-  committed: v.optional(TcbMinimum),
-  current: v.optional(TcbMinimum),
-  launch: v.optional(TcbMinimum),
-});
+const tcbMinimums = <E extends v.ObjectEntries>(components: E) => {
+  const minimum = v.optional(object(components));
+  return object({ reported: minimum, committed: minimum, current: minimum, launch: minimum });
+};
+/** Only Turin has an FMC: what is demanded of one elsewhere would be a demand without effect. */
+const TcbMinimums = tcbMinimums(COMPONENT_MINIMUMS);
+const TurinTcbMinimums = tcbMinimums({ fmc: v.optional(byte), ...COMPONENT_MINIMUMS });
 
 type GuestPolicyBit = Exclude<keyof Report['policy'], 'abi_minor' | 'abi_major'>;
 const GUEST_POLICY_BITS = Object.keys(GuestPolicy.bits).filter(
@@ -121,10 +161,12 @@ const wantedEach = <K extends string>(keys: readonly K[]) =>
     v.OptionalSchema<typeof Wanted, 'any'>
   >;
 
-const product = v.picklist(PRODUCT_LINES as ProductLine[]);
+const product = v.picklist(PRODUCT_LINES as ProductLine[], `not one of ${PRODUCT_LINES.join(', ')}`);
 
-/** Schema of the policy file. Fields that are left out demand nothing, except that DEBUG is forbidden. */
+/** Schema of the policy file. Fields that are left out demand nothing, except that DEBUG and MIGRATE_MA are forbidden. */
 export const PolicySchema = object({
+  /** Where an editor finds the JSON Schema; means nothing here. */
+  $schema: v.optional(v.string('not text')),
   measurement: v.optional(oneOf(hexOf(48))),
   host_data: v.optional(oneOf(hexOf(32))),
   report_data: v.optional(oneOf(hexOf(64))),
@@ -134,6 +176,16 @@ export const PolicySchema = object({
   report_id_ma: v.optional(oneOf(hexOf(32))),
   id_key_digest: v.optional(oneOf(hexOf(48))),
   author_key_digest: v.optional(oneOf(hexOf(48))),
+  /** An ID block of one of these ID keys, or of any ID key that one of these author keys signed. */
+  id_block_signers: v.optional(
+    v.pipe(
+      object({ id_keys: v.optional(oneOf(hexOf(48))), author_keys: v.optional(oneOf(hexOf(48))) }),
+      v.check(
+        ({ id_keys, author_keys }) => id_keys !== undefined || author_keys !== undefined,
+        'without keys nobody may sign',
+      ),
+    ),
+  ),
   vmpl: v.optional(oneOf(u32)),
   minimum_guest_svn: v.optional(u32),
   minimum_report_version: v.optional(u32),
@@ -145,6 +197,8 @@ export const PolicySchema = object({
     object({
       ...wantedEach(GUEST_POLICY_BITS),
       debug: v.optional(Wanted, 'forbidden'),
+      // A migration agent may take the guest's memory with it: as much as a debugger can.
+      migrate_ma: v.optional(Wanted, 'forbidden'),
       minimum_abi: v.optional(Version),
     }),
     {},
@@ -155,7 +209,7 @@ export const PolicySchema = object({
     object({
       Milan: v.optional(TcbMinimums),
       Genoa: v.optional(TcbMinimums),
-      Turin: v.optional(TcbMinimums),
+      Turin: v.optional(TurinTcbMinimums),
     }),
   ),
   minimum_firmware: v.optional(object({ version: v.optional(Version), build: v.optional(byte) })),
@@ -163,12 +217,12 @@ export const PolicySchema = object({
   provisional_firmware: v.optional(Wanted, 'any'),
   launch_mit_vector: v.optional(u64),
   current_mit_vector: v.optional(u64),
-  signing_key: v.optional(oneOf(v.picklist(['VCEK', 'VLEK']))),
+  signing_key: v.optional(oneOf(v.picklist(['VCEK', 'VLEK'], 'not VCEK or VLEK'))),
   product: v.optional(oneOf(product)),
   /** A report without CHIP_ID, signed by a VCEK. */
   masked_chip_id: v.optional(Wanted, 'any'),
   allowed_chips: v.optional(oneOf(hexOf(8, 64))),
-  allowed_csps: v.optional(oneOf(v.pipe(v.string(), v.minLength(1)))),
+  allowed_csps: v.optional(oneOf(v.pipe(v.string('not text'), v.minLength(1, 'empty')))),
   distrust: v.optional(
     object({
       chips: v.optional(listOf(hexOf(8, 64)), []),
@@ -187,16 +241,20 @@ export type Policy = v.InferOutput<typeof PolicySchema>;
 /**
  * Checks a policy document.
  *
+ * Shape    `file` is where it came from, for the error
  * Errors   POLICY_INVALID naming the JSON path; unknown fields are refused, so that a misspelt demand is
  *          never a demand forgotten
  */
-export function parsePolicy(document: unknown): Policy {
+export function parsePolicy(document: unknown, file?: string): Policy {
   const result = v.safeParse(PolicySchema, document, { abortEarly: true });
   if (result.success) {
     return result.output;
   }
   const { message, path } = deepest(result.issues[0], []);
-  throw new InputError('POLICY_INVALID', message, { where: ['policy', ...path].join('.') });
+  const place = path.join('.');
+  throw new InputError('POLICY_INVALID', message, {
+    where: file === undefined ? ['policy', ...path].join('.') : place === '' ? file : `${file}, ${place}`,
+  });
 }
 
 interface Place {
@@ -216,7 +274,7 @@ function deepest(issue: v.BaseIssue<unknown>, above: readonly string[]): Place {
   return next === undefined ? { message: issue.message, path } : deepest(next, path);
 }
 
-/** What is demanded when nothing is: no debugging. */
+/** What is demanded when nothing is: no debugging and no migration agent. */
 export const DEFAULT_POLICY: Policy = parsePolicy({});
 
 export interface PolicySubject {
@@ -244,6 +302,30 @@ export function policyFindings(subject: PolicySubject, policy: Policy): Finding[
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 
+interface Firmware {
+  readonly major: number;
+  readonly minor: number;
+  readonly build: number;
+}
+
+const currentFirmware = (report: Report): Firmware => ({
+  major: report.current_major,
+  minor: report.current_minor,
+  build: report.current_build,
+});
+
+const committedFirmware = (report: Report): Firmware => ({
+  major: report.committed_major,
+  minor: report.committed_minor,
+  build: report.committed_build,
+});
+
+const firmwareText = ({ major, minor, build }: Firmware): string => `${major}.${minor}.${build}`;
+
+/** A build number counts within its version: the first build of a newer version is newer. */
+const isOlder = (a: Firmware, b: Firmware): boolean =>
+  (a.major - b.major || a.minor - b.minor || a.build - b.build) < 0;
+
 // The firmware keeps these orders at all times, whatever the policy.
 const RELATIONS: readonly (readonly [lower: TcbField, upper: TcbField])[] = [
   ['reported', 'committed'],
@@ -251,8 +333,19 @@ const RELATIONS: readonly (readonly [lower: TcbField, upper: TcbField])[] = [
   ['launch', 'current'],
 ];
 
-function relationFindings({ product, tcbs }: PolicySubject): Finding[] {
+function relationFindings({ report, product, tcbs }: PolicySubject): Finding[] {
   const found: Finding[] = [];
+  const current = currentFirmware(report);
+  const committed = committedFirmware(report);
+  if (isOlder(current, committed)) {
+    found.push(
+      finding('FIRMWARE_RELATION', {
+        where: 'report.committed_version',
+        expected: `at most ${firmwareText(current)}`,
+        actual: firmwareText(committed),
+      }),
+    );
+  }
   for (const [lower, upper] of RELATIONS) {
     if (product !== null && tcbs !== null && !tcbAtMost(tcbs[lower], tcbs[upper], product)) {
       found.push(
@@ -296,6 +389,7 @@ function valueFindings({ report, product }: PolicySubject, policy: Policy): Find
       found.push(mismatch(field, allowed.map(toHex).join(' or '), toHex(report[field])));
     }
   }
+  found.push(...signerFindings(report, policy));
   if (policy.vmpl !== undefined && !policy.vmpl.includes(report.vmpl)) {
     found.push(mismatch('vmpl', policy.vmpl.join(' or '), String(report.vmpl)));
   }
@@ -321,6 +415,38 @@ function valueFindings({ report, product }: PolicySubject, policy: Policy): Find
   }
   if (policy.product !== undefined && (product === null || !policy.product.includes(product))) {
     found.push(mismatch('product', policy.product.join(' or '), product ?? 'unknown'));
+  }
+  return found;
+}
+
+function signerFindings(report: Report, { author_key_digest, id_block_signers }: Policy): Finding[] {
+  const found: Finding[] = [];
+  const { id_key_digest, author_key_digest: author } = report;
+  const hasAuthor = report.key_info.author_key_en === 1;
+  const isAmong = (digests: readonly Uint8Array[] | undefined, digest: Uint8Array): boolean =>
+    digests?.some((listed) => equalBytes(listed, digest)) === true;
+  // The digest alone says nothing: only with AUTHOR_KEY_EN has the firmware checked a signature of that key.
+  if (isAmong(author_key_digest, author) && !isZero(author) && !hasAuthor) {
+    found.push(mismatch('key_info.author_key_en', '1, for the author_key_digest to count', '0'));
+  }
+  if (id_block_signers !== undefined) {
+    const { id_keys, author_keys } = id_block_signers;
+    const hasBlock = !isZero(id_key_digest);
+    if (!hasBlock || !(isAmong(id_keys, id_key_digest) || (hasAuthor && isAmong(author_keys, author)))) {
+      found.push(
+        finding('POLICY_MISMATCH', {
+          where: 'report.id_key_digest',
+          expected: [
+            ...(id_keys ?? []).map((digest) => `ID key ${toHex(digest)}`),
+            ...(author_keys ?? []).map((digest) => `author key ${toHex(digest)}`),
+          ].join(' or '),
+          actual: hasBlock
+            ? `ID key ${toHex(id_key_digest)}, ${hasAuthor ? `author key ${toHex(author)}` : 'no author key'}`
+            : 'no ID block',
+          message: 'The policy does not trust who signed the ID block.',
+        }),
+      );
+    }
   }
   return found;
 }
@@ -386,7 +512,7 @@ function tcbFindings({ product, tcbs }: PolicySubject, policy: Policy): Finding[
   }
   return TCB_FIELDS.flatMap((field) => {
     const tcb = tcbs[field];
-    const minimum = minimums[field] ?? {};
+    const minimum: { readonly [part in TcbComponent]?: number | undefined } = minimums[field] ?? {};
     return tcbComponents(product)
       .filter((component: TcbComponent) => tcb[component] < (minimum[component] ?? 0))
       .map((component) =>
@@ -399,33 +525,29 @@ function tcbFindings({ product, tcbs }: PolicySubject, policy: Policy): Finding[
   });
 }
 
+function leastFirmware({ minimum_firmware }: Policy): Firmware {
+  const [major, minor] = minimum_firmware?.version ?? [0, 0];
+  return { major, minor, build: minimum_firmware?.build ?? 0 };
+}
+
 function firmwareFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
   const found: Finding[] = [];
   const minimum = policy.minimum_firmware;
-  const current = {
-    which: 'current',
-    major: report.current_major,
-    minor: report.current_minor,
-    build: report.current_build,
-  };
-  const committed = {
-    which: 'committed',
-    major: report.committed_major,
-    minor: report.committed_minor,
-    build: report.committed_build,
-  };
-  for (const { which, major, minor, build } of [current, committed]) {
-    const [wantMajor, wantMinor] = minimum?.version ?? [0, 0];
-    const isOlder = major < wantMajor || (major === wantMajor && minor < wantMinor);
-    // A build number counts within its version: the first build of a newer version is newer.
-    const isSame = major === wantMajor && minor === wantMinor;
-    const counts = minimum?.version === undefined || isSame;
-    if (isOlder || (counts && build < (minimum?.build ?? 0))) {
+  const current = currentFirmware(report);
+  const committed = committedFirmware(report);
+  const least = leastFirmware(policy);
+  for (const [which, firmware] of [
+    ['current', current],
+    ['committed', committed],
+  ] as const) {
+    // Without a version the build is demanded of every version.
+    const isBelow = minimum?.version === undefined ? firmware.build < least.build : isOlder(firmware, least);
+    if (isBelow) {
       found.push(
         finding('POLICY_FIRMWARE_BELOW_MINIMUM', {
           where: `report.${which}_version`,
-          expected: `at least ${wantMajor}.${wantMinor}.${minimum?.build ?? 0}`,
-          actual: `${major}.${minor}.${build}`,
+          expected: `at least ${firmwareText(least)}`,
+          actual: firmwareText(firmware),
         }),
       );
     }
@@ -437,8 +559,8 @@ function firmwareFindings({ report, product }: PolicySubject, policy: Policy): F
     current.build !== committed.build;
   const wanted = policy.provisional_firmware;
   if (wanted !== 'any' && isProvisional !== (wanted === 'required')) {
-    const show = ({ major, minor, build }: typeof current, word: bigint): string =>
-      `${major}.${minor}.${build}, TCB ${product === null ? hex(word) : formatTcb(decodeTcb(word, product), product)}`;
+    const show = (firmware: Firmware, word: bigint): string =>
+      `${firmwareText(firmware)}, TCB ${product === null ? hex(word) : formatTcb(decodeTcb(word, product), product)}`;
     found.push(
       finding('POLICY_PROVISIONAL_FIRMWARE', {
         where: 'report.committed_tcb',

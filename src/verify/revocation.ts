@@ -10,7 +10,8 @@ import { type Finding, finding, type Severity } from './findings.ts';
 import { serialText } from './profile.ts';
 import { certificateLabel } from './roles.ts';
 
-export type RevocationSource = KnownRevocationList | Malformed;
+/** A list, or bytes that are none, and what findings call it. */
+export type RevocationSource = (KnownRevocationList | Malformed) & { readonly where: string };
 
 export interface RevocationPolicy {
   /**
@@ -49,8 +50,8 @@ export function* revocationFindings(
   const revoked: Finding[] = [];
   const defects: Finding[] = [];
   let used: UsedList | null = null;
-  for (const [i, source] of lists.entries()) {
-    const where = `CRL[${i}]`;
+  for (const source of lists) {
+    const { where } = source;
     if ('malformed' in source) {
       defects.push(finding('CRL_MALFORMED', { where, actual: source.malformed }));
       continue;

@@ -39,6 +39,11 @@ export interface ChainOptions {
   readonly crl?: RevocationPolicy['mode'];
   /** Lowest CRL number to accept, so that an old list cannot hide a new revocation. */
   readonly crlMinimumNumber?: bigint;
+  /**
+   * Certificates that are looked at, copies counted once, and half as many lists; 16 if left out. More is an error
+   * of its own, so that whoever sends evidence does not say how long it takes; raise it for folders of your own.
+   */
+  readonly maxCertificates?: number;
 }
 
 /**

@@ -6,6 +6,7 @@
 import { REPORT_SIZE } from '../abi/attestation-report.ts';
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { decodeTcb, encodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
+import type { CertificateEntry } from '../certs/table.ts';
 import { copyOf, equalBytes, isZero, toHex } from '../lib/bytes.ts';
 import { type KnownCertificate, VerifyCache } from './cache.ts';
 import { type JudgedPath, judgeChain } from './chain.ts';
@@ -78,6 +79,11 @@ export interface VerifyResult {
    * (r, n - s) verifies as well as (r, s).
    */
   readonly identity: string | null;
+  /**
+   * Entries of the certificate table under other GUIDs than those of certificates and lists. The host wrote them and
+   * no key vouches for them.
+   */
+  readonly otherEntries: readonly CertificateEntry[];
 }
 
 /**
@@ -136,7 +142,7 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
   const cache = options.cache ?? new VerifyCache();
   const { rules, roots } = yield* chainRules(cache, options);
   const { report, findings: reportFindings } = decodeReport(bytes);
-  const given = yield* readEvidence(cache, evidence);
+  const given = yield* readEvidence(cache, evidence, options.maxCertificates);
   const pool = { ...given, roots: [...given.roots, ...roots] };
 
   let verdict: LeafVerdict | null = null;
@@ -175,6 +181,7 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
       crl: path.list,
     },
     identity: report === null ? null : yield* sha256Hex(signedBytesOf(bytes)),
+    otherEntries: given.otherEntries,
   };
 }
 

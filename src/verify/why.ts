@@ -4,7 +4,15 @@
  * only if that explains what was found. The verdict is never touched: what is named here is for people.
  */
 import { REPORT_SIZE } from '../abi/attestation-report.ts';
-import { CERT_GUIDS, CERT_TABLE_ENTRY_SIZE, guidText } from '../abi/cert-table.ts';
+import {
+  ARK_GUID,
+  ASK_GUID,
+  CERT_GUIDS,
+  CERT_TABLE_ENTRY_SIZE,
+  guidText,
+  VCEK_GUID,
+  VLEK_GUID,
+} from '../abi/cert-table.ts';
 import { PRODUCTS, type ProductLine } from '../abi/product.ts';
 import {
   decodeTcb,
@@ -14,10 +22,13 @@ import {
   tcbAtMost,
   tcbComponents,
 } from '../abi/tcb-version.ts';
-import { certificatesOf } from '../certs/pem.ts';
+import { certificatesOf, isOneDerSequence } from '../certs/pem.ts';
+import { readCertificateTable } from '../certs/table.ts';
 import { copyOf, isZero, reversed, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
+import type { Path } from './cache.ts';
 import { CAUSES, type CauseCode } from './causes.ts';
+import type { CertificatesResult } from './certificates.ts';
 import {
   type AsyncVerifyCrypto,
   type Judging,
@@ -27,7 +38,8 @@ import {
   verifyEcdsaP384,
 } from './crypto.ts';
 import type { Evidence } from './evidence.ts';
-import { type FindingCode, isError } from './findings.ts';
+import { type Finding, type FindingCode, isError } from './findings.ts';
+import { type FormKind, formOf, startsLikeReport } from './form.ts';
 import { readReportInput } from './inputs.ts';
 import { type Report, SIGNATURE_PART_SIZE, signedBytesOf, wantedKind } from './report.ts';
 import type { VerifyResult } from './verify.ts';
@@ -58,20 +70,52 @@ export function explainAsync(
   return runAsync(crypto, search(evidence, result));
 }
 
-interface Case {
-  readonly evidence: Evidence;
-  readonly result: VerifyResult;
+/** Looks for the causes of refused certificates without a report. */
+export function explainCertificates(
+  certificates: Omit<Evidence, 'report'>,
+  result: CertificatesResult,
+): Explanation[] {
+  const refused = { evidence: certificates, errors: errorsAmong(result.findings) };
+  const chains = result.chains.flatMap(({ findings, ...chain }) => {
+    const path = { chain, findings, errors: errorsAmong(findings) };
+    return [...intermediates(path), ...roots(path)];
+  });
+  return [...certificateForm(refused), ...tableForm(refused), ...listForm(refused), ...chains];
+}
+
+/** Certificates and what was found of them. */
+interface Given {
+  readonly evidence: Omit<Evidence, 'report'>;
   /** Codes of the errors. */
   readonly errors: ReadonlySet<FindingCode>;
 }
 
+/** A path and what was found on it. */
+interface RefusedPath {
+  readonly chain: Path;
+  readonly findings: readonly Finding[];
+  readonly errors: ReadonlySet<FindingCode>;
+}
+
+interface Case extends Given, RefusedPath {
+  readonly evidence: Evidence;
+  readonly result: VerifyResult;
+}
+
+const errorsAmong = (findings: readonly Finding[]): ReadonlySet<FindingCode> =>
+  new Set(findings.filter(isError).map(({ code }) => code));
+
 function* search(evidence: Evidence, result: VerifyResult): Judging<Explanation[]> {
-  const errors = new Set(result.findings.filter(isError).map(({ code }) => code));
-  const refused: Case = { evidence, result, errors };
+  const { chain, findings } = result;
+  const refused: Case = { evidence, result, chain, findings, errors: errorsAmong(findings) };
   return [
     ...reportForm(refused),
     ...certificateForm(refused),
+    ...tableForm(refused),
+    ...listForm(refused),
+    ...missingLeaf(refused),
     ...certificateKind(refused),
+    ...certificateLine(refused),
     ...certificateTcb(refused),
     ...certificateChip(refused),
     ...intermediates(refused),
@@ -90,12 +134,16 @@ function explanation(
   return { code, cause: row.cause, because, cure: cure ?? row.cure, explains };
 }
 
-function reportForm({ evidence, errors }: Case): Explanation[] {
-  if (!errors.has('REPORT_LENGTH_MISMATCH')) {
+function reportForm({ evidence: { report }, errors }: Case): Explanation[] {
+  const { kind } = formOf(report);
+  // Text of 1184 characters has the length of a report and the version of four letters.
+  const isText = kind !== 'binary' && kind !== 'report' && errors.has('REPORT_VERSION_UNSUPPORTED');
+  if (!errors.has('REPORT_LENGTH_MISMATCH') && !isText) {
     return [];
   }
-  const { report } = evidence;
-  const explains = ['REPORT_LENGTH_MISMATCH'] as const;
+  const explains = (['REPORT_LENGTH_MISMATCH', 'REPORT_VERSION_UNSUPPORTED'] as const).filter((code) =>
+    errors.has(code),
+  );
   try {
     const { forms } = readReportInput(report);
     const form = forms.join(', ');
@@ -115,44 +163,91 @@ function reportForm({ evidence, errors }: Case): Explanation[] {
     }
     throw error;
   }
-  const startsWell =
-    report.length >= 4 && report[0]! >= 2 && report[0]! <= 5 && isZero(report.subarray(1, 4));
-  return startsWell && report.length < REPORT_SIZE
-    ? [
-        explanation(
-          'REPORT_IS_TRUNCATED',
-          `${REPORT_SIZE - report.length} of ${REPORT_SIZE} bytes are missing.`,
-          explains,
-        ),
-      ]
-    : [];
+  return [brokenReport(report, explains)];
 }
 
-/** First characters of something that is text and no PEM, or null. */
-function textStart(bytes: Uint8Array): string | null {
-  const start = bytes.subarray(0, 200);
-  const isText = start.length > 0 && start.every((byte) => byte >= 9 && byte < 0x7f);
-  return isText ? new TextDecoder().decode(start).trim().replace(/\s+/g, ' ').slice(0, 80) : null;
+function brokenReport(report: Uint8Array, explains: readonly FindingCode[]): Explanation {
+  const { kind, is, inner } = formOf(report);
+  const bytes = inner ?? report;
+  const as = inner === null ? '' : `The file ${is}. `;
+  if (startsLikeReport(bytes)) {
+    const more = bytes.length - REPORT_SIZE;
+    return more < 0
+      ? explanation('REPORT_IS_TRUNCATED', `${as}${-more} of ${REPORT_SIZE} bytes are missing.`, explains)
+      : explanation('REPORT_HAS_MORE_BYTES', `${as}${more} bytes follow the ${REPORT_SIZE}.`, explains);
+  }
+  return kind === 'dump'
+    ? explanation('REPORT_IS_DUMP', `It ${is}.`, explains)
+    : explanation(
+        'REPORT_IS_SOMETHING_ELSE',
+        `It ${inner === null ? is : `${is} of something else`}.`,
+        explains,
+      );
 }
 
-function certificateForm({ evidence, result, errors }: Case): Explanation[] {
-  const found: Explanation[] = [];
-  if (errors.has('CERT_MALFORMED')) {
-    for (const der of evidence.certificates ?? []) {
-      const start = textStart(der);
-      if (start !== null && isPem(der)) {
-        found.push(explanation('CERT_IS_PEM', 'Decoded from PEM it is a certificate.', ['CERT_MALFORMED']));
-      } else if (start !== null) {
-        found.push(
-          explanation('CERT_IS_ERROR_PAGE', `It begins: ${start}`, ['CERT_MALFORMED', 'LEAF_MISSING']),
-        );
-      }
-    }
+const CERTIFICATE_GUIDS: readonly string[] = [VCEK_GUID, VLEK_GUID, ASK_GUID, ARK_GUID];
+
+interface Named {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** Everything that was given as a certificate. */
+function givenCertificates({
+  table,
+  certificates = [],
+  labels = {},
+}: Omit<Evidence, 'report'>): readonly Named[] {
+  const reading = table === undefined ? null : readCertificateTable(table);
+  const inTable =
+    reading !== null && 'entries' in reading
+      ? reading.entries.filter(({ guid }) => CERTIFICATE_GUIDS.includes(guid))
+      : [];
+  return [
+    // A table may hold PEM, and a reader of tables decodes it.
+    ...inTable
+      .filter(({ data }) => !isPem(data))
+      .map(({ guid, data }) => ({ name: `${labels.table ?? 'table'}.${CERT_GUIDS[guid]}`, bytes: data })),
+    ...certificates.map((bytes, i) => ({ name: labels.certificates?.[i] ?? `certificates[${i}]`, bytes })),
+  ];
+}
+
+const FORM_CAUSES: Readonly<Partial<Record<FormKind, CauseCode>>> = {
+  empty: 'CERT_IS_TRUNCATED',
+  'cut der': 'CERT_IS_TRUNCATED',
+  'cut pem': 'CERT_IS_TRUNCATED',
+  'private key': 'CERT_IS_PRIVATE_KEY',
+  page: 'CERT_IS_ERROR_PAGE',
+  text: 'CERT_IS_ERROR_PAGE',
+};
+
+/** Where a certificate is missing, what was given in its place may be why. */
+const MISSING: readonly FindingCode[] = [
+  'CERT_MALFORMED',
+  'LEAF_MISSING',
+  'INTERMEDIATE_MISSING',
+  'ROOT_MISSING',
+];
+
+function certificateForm({ evidence, errors }: Given): Explanation[] {
+  const explains = MISSING.filter((code) => errors.has(code));
+  return explains.length === 0
+    ? []
+    : givenCertificates(evidence).flatMap(({ name, bytes }) => brokenCertificate(name, bytes, explains));
+}
+
+function brokenCertificate(name: string, bytes: Uint8Array, explains: readonly FindingCode[]): Explanation[] {
+  const { kind, is, inner } = formOf(bytes);
+  if (kind === 'der') {
+    return [];
   }
-  if (errors.has('LEAF_MISSING')) {
-    found.push(...missingLeaf(evidence, result));
+  if (kind === 'pem' && isPem(bytes)) {
+    return [explanation('CERT_IS_PEM', `${name} decoded from PEM is a certificate.`, explains)];
   }
-  return found;
+  if (inner !== null && isOneDerSequence(inner)) {
+    return [explanation('CERT_IS_TEXT', `${name} ${is}, and decoded it is DER.`, explains)];
+  }
+  return [explanation(FORM_CAUSES[kind] ?? 'CERT_IS_SOMETHING_ELSE', `${name} ${is}.`, explains)];
 }
 
 function isPem(bytes: Uint8Array): boolean {
@@ -163,36 +258,70 @@ function isPem(bytes: Uint8Array): boolean {
   }
 }
 
-function missingLeaf({ table }: Evidence, { report, product }: VerifyResult): Explanation[] {
+function tableForm({ evidence: { table, labels = {} }, errors }: Given): Explanation[] {
+  if (table === undefined || !errors.has('CERT_TABLE_INVALID')) {
+    return [];
+  }
+  const explains = ['CERT_TABLE_INVALID'] as const;
+  const { kind, is } = formOf(table);
+  if (kind !== 'binary') {
+    return [explanation('TABLE_IS_SOMETHING_ELSE', `${labels.table ?? 'It'} ${is}.`, explains)];
+  }
+  const reading = readCertificateTable(table);
+  const guid = table.length < CERT_TABLE_ENTRY_SIZE ? '' : guidText(table.slice(0, 16));
+  if ('entries' in reading || !(guid in CERT_GUIDS)) {
+    return [
+      explanation('TABLE_IS_SOMETHING_ELSE', 'Its first entry has no GUID of a certificate.', explains),
+    ];
+  }
+  const isCut = reading.fault === 'TABLE_UNTERMINATED' || reading.fault === 'TABLE_RANGE';
+  const code = isCut ? 'TABLE_IS_TRUNCATED' : 'TABLE_IS_DAMAGED';
+  return [explanation(code, `${reading.fault}: ${reading.message}.`, explains)];
+}
+
+function listForm({ evidence: { crls = [], labels = {} }, errors }: Given): Explanation[] {
+  if (!errors.has('CRL_MALFORMED')) {
+    return [];
+  }
+  return crls.flatMap((bytes, i) => {
+    const { kind, is } = formOf(bytes);
+    const name = labels.crls?.[i] ?? `CRL[${i}]`;
+    return kind === 'der' ? [] : [explanation('CRL_IS_SOMETHING_ELSE', `${name} ${is}.`, ['CRL_MALFORMED'])];
+  });
+}
+
+function missingLeaf({ evidence, result: { report, product }, errors }: Case): Explanation[] {
+  if (!errors.has('LEAF_MISSING')) {
+    return [];
+  }
+  const explains = ['LEAF_MISSING'] as const;
   const found: Explanation[] = [];
-  const swapped = table === undefined ? 0 : swappedGuids(table);
+  const swapped = evidence.table === undefined ? 0 : swappedGuids(evidence.table);
   if (swapped > 0) {
-    found.push(
-      explanation(
-        'TABLE_GUIDS_SWAPPED',
-        `With their first three groups turned around ${swapped} GUIDs are known.`,
-        ['LEAF_MISSING'],
-      ),
-    );
+    const because = `With their first three groups turned around ${swapped} GUIDs are known.`;
+    found.push(explanation('TABLE_GUIDS_SWAPPED', because, explains));
   }
   if (report === null) {
     return found;
   }
   if (wantedKind(report) !== 'VCEK') {
-    return [...found, explanation('NO_CERTIFICATE', 'SIGNING_KEY is 1: a VLEK is wanted.', ['LEAF_MISSING'])];
+    return [...found, explanation('NO_CERTIFICATE', 'SIGNING_KEY is 1: a VLEK is wanted.', explains)];
   }
   if (isZero(report.chip_id)) {
-    found.push(explanation('CHIP_ID_MASKED', 'CHIP_ID is zero and SIGNING_KEY says VCEK.', ['LEAF_MISSING']));
-  } else {
-    const line = product ?? 'Milan';
-    const because =
-      product === null
-        ? 'A version 2 report does not name its product line: it is Milan or Genoa.'
-        : `The report is of a ${product} part and of REPORTED_TCB ${formatTcb(decodeTcb(report.reported_tcb, product), product)}.`;
-    const code = product === 'Turin' ? 'TURIN_URL' : 'NO_CERTIFICATE';
-    found.push(explanation(code, because, ['LEAF_MISSING'], `Fetch ${vcekUrl(report, line)}`));
+    return [...found, explanation('CHIP_ID_MASKED', 'CHIP_ID is zero and SIGNING_KEY says VCEK.', explains)];
   }
-  return found;
+  if (product === null) {
+    const because = 'A version 2 report does not name its product line: it is Milan or Genoa.';
+    const cure = `Fetch ${vcekUrl(report, 'Milan')} or, if the chip is not known there, ${vcekUrl(report, 'Genoa')}`;
+    return [...found, explanation('NO_CERTIFICATE', because, explains, cure)];
+  }
+  const because = `The report is of a ${product} part and of REPORTED_TCB ${formatTcb(decodeTcb(report.reported_tcb, product), product)}.`;
+  // The key service answers 404 to a URL of the old form, and its page is then found in the place of the certificate.
+  const isPage = givenCertificates(evidence).some(({ bytes }) =>
+    ['page', 'text', 'empty'].includes(formOf(bytes).kind),
+  );
+  const code = product === 'Turin' && isPage ? 'TURIN_URL' : 'NO_CERTIFICATE';
+  return [...found, explanation(code, because, explains, `Fetch ${vcekUrl(report, product)}`)];
 }
 
 /** Entries whose GUID is known once its first three groups are turned around. */
@@ -241,6 +370,33 @@ function certificateKind({ result, errors }: Case): Explanation[] {
   return [];
 }
 
+function certificateLine({ result: { report, product, chain }, errors }: Case): Explanation[] {
+  const role = chain.leaf?.role ?? null;
+  if (
+    !errors.has('PRODUCT_MISMATCH') ||
+    report === null ||
+    role === null ||
+    product === null ||
+    role.product === product
+  ) {
+    return [];
+  }
+  const because = `The report is of a ${product} part, the ${role.kind} was issued for ${role.product}.`;
+  const cure =
+    wantedKind(report) === 'VCEK' && !isZero(report.chip_id)
+      ? `Fetch ${vcekUrl(report, product)}`
+      : undefined;
+  const explains = ['PRODUCT_MISMATCH', 'SIGNATURE_MISMATCH', 'TCB_MISMATCH', 'CHIP_ID_MISMATCH'] as const;
+  return [
+    explanation(
+      'CERT_OF_ANOTHER_LINE',
+      because,
+      explains.filter((code) => errors.has(code)),
+      cure,
+    ),
+  ];
+}
+
 function certificateTcb({ result, errors }: Case): Explanation[] {
   const { report, product, chain } = result;
   const certified = chain.leaf?.endorsement?.tcb ?? null;
@@ -273,7 +429,8 @@ function certificateTcb({ result, errors }: Case): Explanation[] {
   if (found.length > 0) {
     return found;
   }
-  if (errors.has('CHIP_ID_MISMATCH')) {
+  // Another chip or line explains more.
+  if (errors.has('CHIP_ID_MISMATCH') || chain.leaf?.role?.product !== product) {
     return [];
   }
   const reported = decodeTcb(report.reported_tcb, product);
@@ -281,9 +438,8 @@ function certificateTcb({ result, errors }: Case): Explanation[] {
   if (tcbAtMost(certified, reported, product)) {
     return [explanation('CERT_IS_STALE', because, explains, cure)];
   }
-  return tcbAtMost(reported, certified, product)
-    ? [explanation('CERT_IS_AHEAD', because, explains, cure)]
-    : [];
+  const code = tcbAtMost(reported, certified, product) ? 'CERT_IS_AHEAD' : 'CERT_OF_ANOTHER_TCB';
+  return [explanation(code, because, explains, cure)];
 }
 
 const sameParts = (a: TcbParts, b: TcbParts, product: ProductLine): boolean =>
@@ -306,9 +462,9 @@ function certificateChip({ result, errors }: Case): Explanation[] {
   ];
 }
 
-function intermediates({ result, errors }: Case): Explanation[] {
-  const role = result.chain.leaf?.role ?? null;
-  const missing = result.findings.find(({ code }) => code === 'INTERMEDIATE_MISSING');
+function intermediates({ chain, findings, errors }: RefusedPath): Explanation[] {
+  const role = chain.leaf?.role ?? null;
+  const missing = findings.find(({ code }) => code === 'INTERMEDIATE_MISSING');
   const present = missing?.actual ?? '';
   if (role !== null && missing !== undefined && present !== 'none') {
     const explains = ['INTERMEDIATE_MISSING'] as const;
@@ -322,14 +478,14 @@ function intermediates({ result, errors }: Case): Explanation[] {
     }
     return [explanation('INTERMEDIATE_OF_ANOTHER_LINE', because, explains)];
   }
-  const isLeafUnsigned = result.findings.some(
+  const isLeafUnsigned = findings.some(
     ({ code, where }) => code === 'CERT_SIGNATURE_MISMATCH' && where.startsWith(`${role?.kind}.`),
   );
-  const isChainGood = !result.findings.some(
+  const isChainGood = !findings.some(
     ({ code, where }) => code === 'CERT_SIGNATURE_MISMATCH' && !where.startsWith(`${role?.kind}.`),
   );
-  if (isLeafUnsigned && isChainGood && !errors.has('ROOT_UNTRUSTED') && result.chain.intermediate !== null) {
-    const { serial } = result.chain.intermediate.certificate;
+  if (isLeafUnsigned && isChainGood && !errors.has('ROOT_UNTRUSTED') && chain.intermediate !== null) {
+    const { serial } = chain.intermediate.certificate;
     return [
       explanation(
         'INTERMEDIATE_REPLACED',
@@ -341,17 +497,14 @@ function intermediates({ result, errors }: Case): Explanation[] {
   return [];
 }
 
-function roots({ result, errors }: Case): Explanation[] {
-  const { root, leaf } = result.chain;
+function roots({ chain: { root, leaf }, findings, errors }: RefusedPath): Explanation[] {
   const found: Explanation[] = [];
   const comment = root?.certificate.extensions.find(({ oid }) => oid === Oid.nsComment);
   if (errors.has('ROOT_UNTRUSTED') && comment !== undefined) {
     const text = new TextDecoder().decode(comment.value.subarray(2));
     found.push(explanation('SOFTSNP_ROOT', `The root says of itself: ${text}.`, ['ROOT_UNTRUSTED']));
   }
-  const expired = result.findings.find(
-    ({ code, where }) => code === 'CERT_EXPIRED' && where.startsWith('VLEK'),
-  );
+  const expired = findings.find(({ code, where }) => code === 'CERT_EXPIRED' && where.startsWith('VLEK'));
   if (expired !== undefined && leaf !== null) {
     found.push(explanation('EXPIRED_VLEK', `Valid ${expired.expected}.`, ['CERT_EXPIRED']));
   }
@@ -402,10 +555,21 @@ function* signature({ evidence, result, errors }: Case): Judging<Explanation[]> 
       ),
     ];
   }
-  const isExplained = EXPLAINS_SIGNATURE.some((code) => errors.has(code));
-  return isExplained || product === null
-    ? []
-    : [explanation('REPORT_CHANGED', 'Nothing else differs between report and certificate.', explains)];
+  if (product === null || EXPLAINS_SIGNATURE.some((code) => errors.has(code))) {
+    return [];
+  }
+  const unknown = unknownSigner(report, chain.leaf?.endorsement?.cspId ?? null);
+  return unknown === null
+    ? [explanation('REPORT_CHANGED', 'Nothing else differs between report and certificate.', explains)]
+    : [explanation('SIGNER_UNKNOWN', unknown, explains)];
+}
+
+/** Why report and certificate cannot be compared any further, or null where they name the same chip. */
+function unknownSigner(report: Report, cspId: string | null): string | null {
+  if (wantedKind(report) === 'VLEK') {
+    return `The certificate is of a VLEK of ${cspId ?? 'some cloud'}; a report does not say which VLEK signed it.`;
+  }
+  return isZero(report.chip_id) ? 'CHIP_ID is masked: the report does not say which chip signed it.' : null;
 }
 
 /** Tries the CPUID bytes of every model and the lower steppings where a version 3 report has none. */

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { pictureOfChain, pictureOfReport } from '../../console/src/chain-model.ts';
 import { gather, rootsOf, takeFile, withItems } from '../../console/src/evidence.ts';
-import { readPolicy } from '../../console/src/judge.ts';
+import { readPolicy, withDemand } from '../../console/src/judge.ts';
 import { ARK_GUID, ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
 import { toPem } from '../../src/certs/pem.ts';
 import { encodeCertificateTable } from '../../src/certs/table.ts';
@@ -28,6 +28,27 @@ const json = (fields: Record<string, Uint8Array>): Uint8Array =>
     ),
   );
 
+describe('a demand taken from a report', () => {
+  it('takes the place of no other demand', () => {
+    const document = {
+      vmpl: 0,
+      minimum_tcb: {
+        Milan: { committed: { snp: 3 }, reported: { snp: 1 } },
+        Genoa: { reported: { snp: 2 } },
+      },
+    };
+    const demand = { minimum_tcb: { Milan: { reported: { snp: 24, tee: 1 } } } };
+    expect(withDemand(document, demand)).toEqual({
+      vmpl: 0,
+      minimum_tcb: {
+        Milan: { committed: { snp: 3 }, reported: { snp: 24, tee: 1 } },
+        Genoa: { reported: { snp: 2 } },
+      },
+    });
+    expect(withDemand({ allowed_chips: ['aa'] }, { allowed_chips: 'bb' })).toEqual({ allowed_chips: 'bb' });
+  });
+});
+
 describe('a dropped file', () => {
   it.each([
     ['a report', 'x', report, 'report', 'version 3'],
@@ -40,6 +61,8 @@ describe('a dropped file', () => {
       'with certificate table',
     ],
     ['a certificate table', 'x', table, 'table', 'VCEK, ASK or ASVK, ARK'],
+    ['a table in base64', 'x', utf8(Buffer.from(table).toString('base64')), 'table', 'VCEK, ASK or ASVK'],
+    ['a certificate in hexadecimal', 'x', utf8(toHex(leaf)), 'certificates', 'SEV-VCEK'],
     ['a certificate in DER', 'x', leaf, 'certificates', 'SEV-VCEK'],
     ['certificates in PEM', 'x', utf8(toPem(ask) + toPem(ark)), 'certificates', 'SEV-Milan, ARK-Milan'],
     ['a truncated report', 'x', report.subarray(0, 900), 'report', 'not 1184 bytes'],
@@ -69,8 +92,9 @@ describe('a dropped file', () => {
     const other = report.with(0x50, 1);
     const files = [report, table, leaf, other, leaf, ask].map((bytes, i) => takeFile(`${i % 4}`, bytes));
     const items = withItems([], files);
-    const { certificates, ...rest } = gather(items);
+    const { certificates, labels, ...rest } = gather(items);
     expect(rest).toEqual({ report: other, table, crls: [] });
+    expect(labels).toEqual({ table: '1', certificates: ['2', '0', '1'], crls: [] });
     expect(certificates).toContain(ask);
     expect(items.filter(({ kind }) => kind === 'report')).toHaveLength(1);
   });

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A client whose waiting takes no time but moves its clock, and what it asks for in these tests. */
-import { kdsJudge } from '../../src/cli/kds-judge.ts';
+
 import { embeddedAuthority, KdsClient, type KdsClientOptions } from '../../src/kds/index.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
 import { nodeVerifyCrypto } from '../../src/os/verify-crypto.ts';
+import { kdsJudge } from '../../src/verify/kds-judge.ts';
 import { hwid, NOW_MS, type TestService, tcbOf } from './setup.ts';
 
 export const roots = (['Milan', 'Genoa', 'Turin'] as const).map((product) => embeddedAuthority(product).ark);

@@ -3,7 +3,6 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { toPem } from '../../src/certs/pem.ts';
-import { kdsJudge } from '../../src/cli/kds-judge.ts';
 import {
   embeddedAuthority,
   formatKdsTarget,
@@ -18,6 +17,7 @@ import {
 import { concat, toHex, utf8, writeU64 } from '../../src/lib/bytes.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
 import { seededRandom } from '../../src/os/node-crypto.ts';
+import { kdsJudge } from '../../src/verify/kds-judge.ts';
 import { endorsementOf } from '../../src/verify/profile.ts';
 import { decodeCertificate, decodeRevocationList } from '../../src/verify/x509.ts';
 import { clientOf, count, milan, roots, verifyCrypto } from './client-of.ts';

@@ -184,6 +184,33 @@ describe('softsnp verify report', () => {
     expect(result.out).toContain('CERT_REVOKED');
   });
 
+  it('minds what a list at hand revokes, with --no-crl too', async () => {
+    const revoked = milan.crl({ revoked: [0x010001] });
+    const withList = join(directory, 'with-list');
+    mkdirSync(withList);
+    writeFileSync(join(withList, 'chain.pem'), toPem(leaf) + toPem(ask) + toPem(ark));
+    writeFileSync(join(withList, 'root.crl'), revoked);
+    for (const words of [
+      ['report', reportPath, '--certs', withList],
+      ['certs', withList],
+    ]) {
+      const { code, out } = await run('verify', ...words, '--no-crl', '--trust', 'softsnp');
+      expect([code, out]).toEqual([4, expect.stringContaining('CERT_REVOKED')]);
+    }
+  });
+
+  it('does not choose between --crl and --no-crl', async () => {
+    const report = ['verify', 'report', reportPath, '--certs', folder, '--trust', 'softsnp'];
+    for (const words of [
+      [...report, '--crl', crlPath, '--no-crl'],
+      [...report, '--no-crl', `--crl=${crlPath}`],
+      ['verify', 'certs', folder, '--no-crl', '--crl', crlPath],
+    ]) {
+      const { code, err } = await run(...words);
+      expect([code, err]).toEqual([1, expect.stringContaining('contradicts --crl')]);
+    }
+  });
+
   it('refuses what stands under --crl and is none', async () => {
     const page = file('page.crl', '<html>429</html>');
     const { code, out } = await run(
@@ -329,14 +356,14 @@ describe('softsnp verify report', () => {
     expect([asTable.code, asTable.err]).toEqual(tooMuch);
     const many = join(directory, 'many');
     mkdirSync(many);
-    for (const name of ['a', 'b', 'c']) {
+    for (const name of ['a.der', 'b.der', 'c.der']) {
       writeFileSync(join(many, name), '');
       truncateSync(join(many, name), 30 << 20);
     }
     const asFolder = await run('verify', 'report', reportPath, '--certs', many, ...NO_CRL);
     expect([asFolder.code, asFolder.err]).toEqual([
       1,
-      expect.stringMatching(/many\/c has more than \d+ bytes/),
+      expect.stringMatching(/many\/c.der has more than \d+ bytes/),
     ]);
   });
 
@@ -384,6 +411,7 @@ describe('softsnp verify report --kds', () => {
     server.close();
   });
 
+  const kds = (): readonly string[] => ['--kds', base, '--cache', 'none'];
   const service = (target: string): Uint8Array | number => {
     if (target === '/vcek/v1/Milan/cert_chain') {
       return utf8(toPem(ask) + toPem(ark));
@@ -396,7 +424,7 @@ describe('softsnp verify report --kds', () => {
 
   it('fetches VCEK, chain and revocation list', async () => {
     answer = service;
-    const { code, out } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    const { code, out } = await run('verify', 'report', reportPath, ...kds(), '--trust', 'softsnp');
     expect(out).toMatch(/^ACCEPTED/);
     expect(code).toBe(0);
     expect(asked.some((target) => target.includes('blSPL=04&teeSPL=01&snpSPL=24&ucodeSPL=219'))).toBe(true);
@@ -413,18 +441,28 @@ describe('softsnp verify report --kds', () => {
 
   it('exits with 3 and names the URL when it answers 429', async () => {
     answer = () => 429;
-    const { code, err } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    const { code, err } = await run('verify', 'report', reportPath, ...kds(), '--trust', 'softsnp');
     expect(code).toBe(3);
     expect(err).toContain('429');
   });
 
   it('exits with 3 when nobody answers', async () => {
+    const nobody = createServer();
+    await new Promise<void>((resolve) => {
+      nobody.listen(0, '127.0.0.1', resolve);
+    });
+    const { port } = nobody.address() as AddressInfo;
+    await new Promise((resolve) => {
+      nobody.close(resolve);
+    });
     const { code, err } = await run(
       'verify',
       'report',
       reportPath,
       '--kds',
-      'http://127.0.0.1:1',
+      `http://127.0.0.1:${port}`,
+      '--cache',
+      'none',
       '--trust',
       'softsnp',
     );
@@ -434,13 +472,13 @@ describe('softsnp verify report --kds', () => {
 
   it('exits with 4 when it has no revocation list', async () => {
     answer = (target) => (target.endsWith('/crl') ? 500 : service(target));
-    const { code } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    const { code } = await run('verify', 'report', reportPath, ...kds(), '--trust', 'softsnp');
     expect(code).toBe(4);
   });
 
   it('gives up on an answer that does not end', async () => {
     answer = () => new Uint8Array(1 << 20);
-    const { code, err } = await run('verify', 'report', reportPath, '--kds', base, '--trust', 'softsnp');
+    const { code, err } = await run('verify', 'report', reportPath, ...kds(), '--trust', 'softsnp');
     expect(code).toBe(3);
     expect(err).toContain('more than 65536 bytes');
   });
@@ -448,7 +486,7 @@ describe('softsnp verify report --kds', () => {
   it('tries both lines for a version 2 report, which names none', async () => {
     answer = service;
     const old = file('v2.bin', milan.report({ version: 2 }));
-    const { code } = await run('verify', 'report', old, '--kds', base, '--trust', 'softsnp');
+    const { code } = await run('verify', 'report', old, ...kds(), '--trust', 'softsnp');
     expect(code).toBe(0);
   });
 });
@@ -575,6 +613,12 @@ describe('softsnp vectors', () => {
     expect((await run('vectors', out, '--seed', '7')).code).toBe(0);
     const rows = rowsOf(out);
     expect(rows.length).toBeGreaterThan(700);
+    const page = readFileSync(new URL('../../docs/howto/verify.md', import.meta.url), 'utf8');
+    const fields = new Set(rows.flatMap((row) => Object.keys(row)));
+    expect([...fields].filter((field) => !page.includes(`\`${field}\``))).toEqual([]);
+    // The folder of them all is a collection like any other.
+    const collection = await run('verify', 'report', reportPath, '--certs', join(out, 'shared'), '--no-crl');
+    expect([collection.code, collection.out]).toEqual([2, expect.not.stringContaining('CERT_TOO_MANY')]);
     for (const row of rows.filter((_, i) => LONG || i % 7 === 0)) {
       expectAsIndexed(out, row);
     }

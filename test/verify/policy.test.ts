@@ -145,6 +145,64 @@ describe('a policy', () => {
     expect(verdict({ current_mit_vector: '0x1' }, plain)).toEqual(['POLICY_MISMATCH']);
   });
 
+  it('forbids a migration agent unless it says otherwise', () => {
+    const movable = milan.report({ before: (bytes) => writeU64(bytes, 8, 0x70000n) });
+    expect(verdict({}, movable)).toEqual(['POLICY_BIT_FORBIDDEN']);
+    expect(verdict({ guest_policy: { migrate_ma: 'any' } }, movable)).toEqual([]);
+    expect(verdict({ guest_policy: { smt: 'required' } }, movable)).toEqual(['POLICY_BIT_FORBIDDEN']);
+  });
+
+  it('trusts an ID block by its ID key or by its author key', () => {
+    const idKey = filled(48, 4);
+    const authorKey = filled(48, 5);
+    const other = filled(48, 6);
+    const signed = (authorKeyEn: number): Uint8Array =>
+      milan.report({
+        fields: {
+          id_key_digest: new Uint8Array(48).fill(4),
+          author_key_digest: new Uint8Array(48).fill(5),
+          key_info: { author_key_en: authorKeyEn, mask_chip_key: 0, signing_key: 0 },
+        },
+      });
+    const verdicts = (signers: NonNullable<PolicyDocument['id_block_signers']>): readonly FindingCode[][] =>
+      [signed(1), signed(0), plain].map((report) => verdict({ id_block_signers: signers }, report));
+    const no: FindingCode[] = ['POLICY_MISMATCH'];
+    expect(verdicts({ id_keys: idKey })).toEqual([[], [], no]);
+    expect(verdicts({ author_keys: [other, authorKey] })).toEqual([[], no, no]);
+    expect(verdicts({ id_keys: other, author_keys: authorKey })).toEqual([[], no, no]);
+    expect(verdicts({ id_keys: [other, idKey], author_keys: other })).toEqual([[], [], no]);
+    expect(verdicts({ id_keys: other, author_keys: other })).toEqual([no, no, no]);
+    // Zeros are what a report without an ID block has, and no key.
+    expect(verdicts({ id_keys: filled(48, 0), author_keys: filled(48, 0) })).toEqual([no, no, no]);
+  });
+
+  it('takes an author key digest for nothing without AUTHOR_KEY_EN', () => {
+    const digest = milan.report({ fields: { author_key_digest: new Uint8Array(48).fill(5) } });
+    expect(verdict({ author_key_digest: filled(48, 5) }, digest)).toEqual(['POLICY_MISMATCH']);
+    expect(verdict({ author_key_digest: filled(48, 0) }, plain)).toEqual([]);
+  });
+
+  it.each([
+    ['a higher build', { committed_build: 30 }, ['FIRMWARE_RELATION']],
+    ['a higher minor', { committed_minor: 56, committed_build: 0 }, ['FIRMWARE_RELATION']],
+    ['a higher major', { committed_major: 2, committed_minor: 0 }, ['FIRMWARE_RELATION']],
+    ['the same', {}, []],
+    ['a higher build of a lower version', { committed_minor: 54, committed_build: 200 }, []],
+  ] as const)('never accepts committed firmware above current: %s', (_, fields, errors) => {
+    expect(verdict({}, milan.report({ fields }))).toEqual(errors);
+  });
+
+  it('names the file it came from', () => {
+    expect(() => parsePolicy({ mesurement: '' }, 'p3.json')).toThrow(
+      /^p3\.json, mesurement: an unknown field/,
+    );
+    expect(() => parsePolicy([], 'p3.json')).toThrow(/^p3\.json: not an object/);
+  });
+
+  it('may name its schema', () => {
+    expect(verdict({ $schema: 'https://example/policy.schema.json' })).toEqual([]);
+  });
+
   it('forbids debugging unless it says otherwise', () => {
     const debug = milan.report({ before: (bytes) => writeU64(bytes, 8, 0xb0000n) });
     expect(verdict({}, debug)).toEqual(['POLICY_BIT_FORBIDDEN']);
@@ -293,7 +351,25 @@ describe('what is no policy', () => {
   const wrong: readonly (readonly [string, unknown, RegExp])[] = [
     ['null', null, /^policy: /],
     ['a list', [], /^policy: /],
-    ['an unknown field', { mesurement: filled(48, 0) }, /mesurement/],
+    [
+      'a misspelt field',
+      { mesurement: filled(48, 0) },
+      /^policy\.mesurement: an unknown field; did you mean measurement\?$/,
+    ],
+    [
+      'an unknown field',
+      { minimum_firmware: { svn: 3 } },
+      /svn: an unknown field; known here: version, build$/,
+    ],
+    [
+      'an FMC on Milan, which has none',
+      { minimum_tcb: { Milan: { reported: { fmc: 3 } } } },
+      /Milan\.reported\.fmc: an unknown field/,
+    ],
+    ['no signers', { id_block_signers: {} }, /nobody may sign/],
+    ['a list for an object', { guest_policy: [] }, /guest_policy: not an object/],
+    ['a number for a wish', { id_block: 1 }, /id_block: not "any", "required" or "forbidden"/],
+    ['text for a number', { minimum_guest_svn: '1' }, /not a whole number from 0 to 4294967295/],
     ['an unknown bit', { guest_policy: { dbug: 'any' } }, /policy\.guest_policy\.dbug/],
     ['the reserved bit of PLATFORM_INFO', { platform_info: { bit_6: 'required' } }, /bit_6/],
     ['a boolean for a wish', { guest_policy: { debug: false } }, /policy\.guest_policy\.debug/],

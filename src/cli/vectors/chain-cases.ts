@@ -83,7 +83,9 @@ export function* authorityCases(
   yield cases.case(
     'too-many-certificates',
     'Seventeen certificates, one more than are looked at; the right ones are among the first.',
-    { roots: [forge.authority.ark, ...Array.from({ length: 14 }, () => genoa.authority.ark)] },
+    {
+      roots: [forge.authority.ark, ...Array.from({ length: 14 }, (_, i) => genoa.authority.ark.with(-1, i))],
+    },
     ['CERT_TOO_MANY'],
   );
   yield cases.case(

@@ -172,6 +172,12 @@ export function* reportCases(cases: Cases): Generator<VectorCase> {
       ['TCB_RELATION'],
     );
   }
+  yield cases.case(
+    'report-committed-version-above-current',
+    'Committed firmware of a higher build than the current one.',
+    { report: { fields: { committed_build: 255 } } },
+    ['FIRMWARE_RELATION'],
+  );
   const good = cases.forge.report();
   yield cases.case('report-truncated', 'The last byte is missing.', { report: good.subarray(0, 1183) }, [
     'REPORT_LENGTH_MISMATCH',

@@ -1,16 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Judges what a key service answers, with the verifier's own rules for certificates and lists. */
-import { tcbComponents } from '../abi/tcb-version.ts';
-import type { KdsChain, KdsJudge } from '../kds/client.ts';
-import type { VcekName } from '../kds/url.ts';
+import type { ProductLine } from '../abi/product.ts';
+import { type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
 import { equalBytes, toHex } from '../lib/bytes.ts';
 import type { Clock } from '../lib/clock.ts';
-import { type KnownCertificate, type KnownRevocationList, VerifyCache } from '../verify/cache.ts';
-import { judgeChain } from '../verify/chain.ts';
-import { type Judging, runSync, type VerifyCrypto } from '../verify/crypto.ts';
-import { isError } from '../verify/findings.ts';
-import type { CertificateRole } from '../verify/roles.ts';
-import { chainRules } from '../verify/trust.ts';
+import { type KnownCertificate, type KnownRevocationList, VerifyCache } from './cache.ts';
+import { judgeChain } from './chain.ts';
+import { type Judging, runSync, type VerifyCrypto } from './crypto.ts';
+import type { ServedChain } from './fetch.ts';
+import { isError } from './findings.ts';
+import type { CertificateRole } from './roles.ts';
+import { chainRules } from './trust.ts';
+
+interface AuthorityName {
+  readonly path: 'vcek' | 'vlek';
+  readonly product: ProductLine;
+}
+
+interface VcekName {
+  readonly product: ProductLine;
+  readonly hwid: string;
+  readonly tcb: TcbParts;
+}
+
+/** The `judge` of a KdsClient of softsnp/kds: each gives null for an answer to believe, or else the reason. */
+export interface AnswerJudge {
+  chain(chain: ServedChain, name: AuthorityName): string | null;
+  vcek(der: Uint8Array, name: VcekName, chain: ServedChain): string | null;
+  crl(der: Uint8Array, name: AuthorityName, chain: ServedChain, seen: Uint8Array | null): string | null;
+}
 
 export interface KdsJudgeOptions {
   readonly crypto: VerifyCrypto;
@@ -24,7 +42,7 @@ export interface KdsJudgeOptions {
  *
  * Errors   CERTIFICATE_INVALID for a root in `trust` that is no certificate
  */
-export function kdsJudge({ crypto, clock, trust }: KdsJudgeOptions): KdsJudge {
+export function kdsJudge({ crypto, clock, trust }: KdsJudgeOptions): AnswerJudge {
   const cache = new VerifyCache();
   const run = <T>(judging: Judging<T>): T => runSync(crypto, judging);
   const { rules } = run(chainRules(cache, { atMs: 0, trust, crl: 'skip' }));
@@ -33,7 +51,7 @@ export function kdsJudge({ crypto, clock, trust }: KdsJudgeOptions): KdsJudge {
   const pathProblem = (
     leaf: KnownCertificate | null,
     role: CertificateRole,
-    chain: KdsChain,
+    chain: ServedChain,
   ): string | null => {
     const intermediate = run(cache.certificate(chain.intermediate));
     const root = run(cache.certificate(chain.ark));
@@ -46,7 +64,7 @@ export function kdsJudge({ crypto, clock, trust }: KdsJudgeOptions): KdsJudge {
     return problem === undefined ? null : `${problem.code}: ${problem.message}`;
   };
 
-  const signedList = (der: Uint8Array, chain: KdsChain): KnownRevocationList | string => {
+  const signedList = (der: Uint8Array, chain: ServedChain): KnownRevocationList | string => {
     const list = run(cache.revocationList(der));
     const root = run(cache.certificate(chain.ark));
     if ('malformed' in list || 'malformed' in root) {
