@@ -108,8 +108,7 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
         'Verify a report. Exit code 0 accepted, 1 usage, 2 signature or chain, 3 certificates not had, 4 revoked or no revocation list, 5 policy',
     },
     args: REPORT_ARGS,
-    run: async ({ args, rawArgs }) => {
-      refuseContradiction(rawArgs);
+    run: async ({ args }) => {
       if (args.kds !== undefined && args.offline === true) {
         throw new InputError('OPTION_INVALID', 'contradicts --offline', { where: '--kds' });
       }
@@ -194,8 +193,7 @@ function certsVerb(output: Output, { clock }: VerifyEnvironment): Verb {
       },
       ...COMMON_ARGS,
     },
-    run: ({ args, rawArgs }) => {
-      refuseContradiction(rawArgs);
+    run: ({ args }) => {
       const gathered = merged(certificateFiles('PATH', args.path), listsOption(args.crl));
       const { evidence, notes } = evidenceOf(new Uint8Array(0), gathered);
       const { report: _none, ...certificates } = evidence;
@@ -243,15 +241,6 @@ function commonOptions(args: CommonArgs): CommonOptions {
     maxCertificates: MAX_CERTIFICATES,
     ...(args.trust === undefined ? {} : { trust: trustedRoots(args.trust) }),
   };
-}
-
-/** citty makes one option of --crl and --no-crl, and the last one wins. */
-function refuseContradiction(rawArgs: readonly string[]): void {
-  const has = (option: string): boolean =>
-    rawArgs.some((word) => word === option || word.startsWith(`${option}=`));
-  if (has('--crl') && has('--no-crl')) {
-    throw new InputError('OPTION_INVALID', 'contradicts --crl', { where: '--no-crl' });
-  }
 }
 
 /** The time of verification: the one of --at, or the clock's whenever it is asked for. */
