@@ -175,8 +175,22 @@ describe('BlobFile', () => {
     expect(() => replaceBlob(path, () => new Uint8Array(1))).toThrow(
       expect.objectContaining({ code: 'LOCK_FAILED', message: `${path}: ${error}` }),
     );
+    expect(() => new BlobFile(path).checkServable()).toThrow(
+      expect.objectContaining({ code: 'LOCK_FAILED', message: `${path}: ${error}` }),
+    );
     expect(readdirSync('/proc/self/fd').length).toBe(open);
     expect(readFileSync(path, 'utf8')).toBe('first');
+  });
+
+  it('can be told beforehand to be no file; one that is still to come, or locked now, is nothing amiss', () => {
+    expect(() => new BlobFile(folder).checkServable()).toThrow(
+      expect.objectContaining({ code: 'FILE_UNREADABLE', message: `${folder}: is not a regular file` }),
+    );
+    new BlobFile(join(folder, 'later')).checkServable();
+    const fd = openSync(path, 'r+');
+    expect(tryLock(fd, 'write')).toBe('locked');
+    new BlobFile(path).checkServable();
+    closeSync(fd);
   });
 
   it('keeps its contents when new ones cannot be written', () => {

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PAGE = 4096 };
@@ -217,8 +218,18 @@ static int grow(const char *path) {
   }
 }
 
-// `count` requests with random REPORT_DATA; every answer must be the one to the question.
-static int hammer(const char *path, int count) {
+static void save(const char *folder, const char *name, const void *data, size_t size) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/%d.%s", folder, getpid(), name);
+  FILE *file = fopen(path, "w");
+  if (!file || fwrite(data, 1, size, file) != size || fclose(file) != 0)
+    say(path, -1);
+}
+
+// `count` requests with random REPORT_DATA; every answer must be the one to the question. With a folder the
+// microseconds that each took go into it, and the last report with its certificates.
+static int hammer(const char *path, int count, const char *folder) {
+  uint32_t *micros = calloc(count, sizeof *micros);
   struct snp_ext_report_req request = {0};
   int fd = open(path, O_RDONLY);
   srand(getpid());
@@ -228,11 +239,21 @@ static int hammer(const char *path, int count) {
     struct snp_guest_request_ioctl arg = argument(&request);
     request.certs_address = (uintptr_t)certs;
     request.certs_len = 0x4000;
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
     if (ioctl(fd, i % 2 ? SNP_GET_EXT_REPORT : SNP_GET_REPORT, &arg) != 0)
       return say("hammer", -1), 1;
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    micros[i] = (after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000;
     if (memcmp(response + 32 + 0x50, request.data.user_data, 64) != 0)
       return printf("answer %d is somebody else's\n", i), 1;
   }
+  if (folder) {
+    save(folder, "micros", micros, count * sizeof *micros);
+    save(folder, "report", response + 32, 1184);
+    save(folder, "certs", certs, sizeof certs);
+  }
+  free(micros);
   return 0;
 }
 
@@ -472,7 +493,9 @@ int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "grow") == 0)
     return grow(argv[2]);
   if (argc == 4 && strcmp(argv[1], "hammer") == 0)
-    return hammer(argv[2], atoi(argv[3]));
+    return hammer(argv[2], atoi(argv[3]), 0);
+  if (argc == 5 && strcmp(argv[1], "hammer") == 0)
+    return hammer(argv[2], atoi(argv[3]), argv[4]);
   if (argc == 4 && strcmp(argv[1], "kill") == 0)
     return kill_askers(argv[2], atoi(argv[3]));
   if (argc == 3 && strcmp(argv[1], "sev") == 0)
