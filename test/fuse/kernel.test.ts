@@ -22,6 +22,7 @@ import { type ServedTree, serveTree } from '../../src/devices/fuse/server.ts';
 import { type TestCounts, testTree } from '../../src/devices/fuse/testing.ts';
 import { ffiAvailable } from '../../src/os/libc.ts';
 import { type Compiled, compile } from '../compile.ts';
+import { identities, isRoot } from '../service/softsnp.ts';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const folder = mkdtempSync(join(tmpdir(), 'softsnp-fuse-'));
@@ -29,9 +30,8 @@ const client = join(folder, 'client');
 let compiled: Compiled;
 const script = (name: string): string => compiled.path(`test/fuse/${name}`);
 
-const isRoot = process.geteuid?.() === 0;
 /** A user that owns nothing here; ourselves when we are no more than that. */
-const ORDINARY = isRoot ? { uid: 65534, gid: 65534 } : {};
+const { options: ordinary, obstacle: ordinaryObstacle } = identities.at(-1)!;
 
 function toolObstacle(): string | null {
   if (!ffiAvailable()) {
@@ -43,23 +43,11 @@ function toolObstacle(): string | null {
   return spawnSync('gcc', ['--version']).status === 0 ? null : 'gcc is not installed';
 }
 
-function ordinaryObstacle(): string | null {
-  const trial = 'test -r "$0" && test -r /dev/fuse && test -w /dev/fuse && unshare -Urm true';
-  return spawnSync('sh', ['-c', trial, join(root, 'package.json')], ORDINARY).status === 0
-    ? null
-    : 'an ordinary user cannot read the project, open /dev/fuse (chmod 0666 it), or unshare';
-}
-
 const noTools = toolObstacle();
 const missing = noTools ?? (isRoot ? null : 'mounting outside a namespace needs root');
-const ordinaryMissing = noTools ?? ordinaryObstacle();
-for (const [what, why] of [
-  ['FUSE under a real kernel', missing],
-  ['namespaces of an ordinary user', ordinaryMissing],
-]) {
-  if (why !== null) {
-    process.stderr.write(`SKIPPED: ${what}: ${why}\n`);
-  }
+const ordinaryMissing = noTools ?? ordinaryObstacle;
+if (missing !== null) {
+  process.stderr.write(`SKIPPED: FUSE under a real kernel: ${missing}\n`);
 }
 
 /** What a client sees whose request was in hand, or came after. */
@@ -254,7 +242,7 @@ describe.skipIf(missing !== null)('a mount that cannot be', () => {
     async () => {
       const path = join(folder, 'refused');
       mkdirSync(path);
-      const [child, line] = await start('serve', [path], ORDINARY);
+      const [child, line] = await start('serve', [path], ordinary);
       expect(line).toBe('MOUNT_REFUSED');
       await once(child, 'exit');
       expect(child.exitCode).toBe(3);
@@ -328,7 +316,7 @@ exit 7`;
 
 describe.each([
   ['root', missing, {}],
-  ['an ordinary user', ordinaryMissing, ORDINARY],
+  ['an ordinary user', ordinaryMissing, ordinary],
 ])('private namespaces of %s', (_, why, identity) => {
   const options = { ...identity, cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', CLIENT: client } };
 

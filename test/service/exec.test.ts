@@ -2,14 +2,14 @@
 /** softsnp exec where something is in its way, and what a command finds inside. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { bin, identities, isRoot } from './softsnp.ts';
+import { bin, identities, isRoot, ORDINARY } from './softsnp.ts';
 
 beforeAll(() => {
   // Builds once, as somebody who may write to dist/.
   execFileSync(process.execPath, [bin, '--version']);
 }, 60_000);
 
-const ORDINARY = 'setpriv --reuid=65534 --regid=65534 --clear-groups';
+const AS_ORDINARY = `setpriv --reuid=${ORDINARY.uid} --regid=${ORDINARY.gid} --clear-groups`;
 
 describe.skipIf(!isRoot || spawnSync('setpriv', ['--version']).status !== 0)('without /dev/fuse', () => {
   /** Runs exec in a mount namespace whose /dev has nothing but what the line before makes. */
@@ -27,7 +27,7 @@ describe.skipIf(!isRoot || spawnSync('setpriv', ['--version']).status !== 0)('wi
   });
 
   it.skipIf(identities.at(-1)!.obstacle !== null)('softsnp exec says so to those who may not open it', () => {
-    const { status, stderr } = exec('mknod -m 600 /dev/fuse c 10 229', ORDINARY);
+    const { status, stderr } = exec('mknod -m 600 /dev/fuse c 10 229', AS_ORDINARY);
     expect({ status, stderr }).toMatchObject({ status: 3, stderr: /EACCES \[FUSE_UNAVAILABLE\]/ });
   });
 });
