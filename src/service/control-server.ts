@@ -6,15 +6,18 @@ import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
 import { environmentErrorOf, errnoCode } from '../os/errno.ts';
 import type { LoggedEvent } from './event-log.ts';
 import { type HostControl, MachineRefusal } from './host-control.ts';
+import { KDS_REQUEST_LIMIT_BYTES } from './kds-door.ts';
 import { SNAPSHOT_LIMIT_BYTES } from './snapshot-document.ts';
 import { shortSocketPath } from './socket-path.ts';
 
 /** A guest's options are the longest usual body: some paths and a command line. */
 const BODY_LIMIT_BYTES = 64 * 1024;
 const RESTORE = 'PUT /v1/snapshot';
+const KDS = 'POST /v1/kds';
 /** Requests with longer ones. */
 const BODY_LIMITS: Readonly<Record<string, number>> = {
   [RESTORE]: SNAPSHOT_LIMIT_BYTES,
+  [KDS]: KDS_REQUEST_LIMIT_BYTES,
 };
 /** A follower that reads this much too slowly is cut off. */
 const FOLLOWER_LIMIT_BYTES = 4 << 20;
@@ -82,6 +85,7 @@ const ROUTES: Readonly<Record<string, Handler>> = {
   'GET /v1/faults': (control) => control.faults(),
   'POST /v1/faults': (control, body) => control.addFault(body),
   'DELETE /v1/faults': (control) => control.clearFaults(),
+  [KDS]: (control, body) => control.kds(body),
   'POST /v1/guests': (control, body) => control.addGuest(body),
   'DELETE /v1/guests/*': (control, _, name) => control.removeGuest(name),
   'GET /v1/snapshot': (control) => control.saveSnapshot(),
