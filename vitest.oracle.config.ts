@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/oracle/**/*.test.ts'],
+    globalSetup: ['test/fuse-access.ts'],
     // Some tests race real processes on a shared machine. CI gives each a second chance and prints which took it.
     retry: process.env['CI'] === 'true' ? 1 : 0,
     testTimeout: 600_000,

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the verbs of softsnp ctl have in common: which host they ask, and how the answer is printed. */
-import { join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { controlRequest } from '../service/control-client.ts';
-import { CONTROL_SOCKET, defaultStateDir } from './host-state.ts';
+import { FIND_ARGS, findControlSocket } from './find-host.ts';
 import { EXIT_OK, processOutput, type Verb } from './run.ts';
 
 export const COMMON = {
-  state: {
-    type: 'string',
-    valueHint: 'DIR',
-    description: 'State folder of the host ($XDG_STATE_HOME/softsnp/milan if left out)',
-  },
+  ...FIND_ARGS,
   json: { type: 'boolean', description: 'Print the answer as JSON' },
 } as const satisfies ArgsDef;
 
@@ -23,15 +18,17 @@ export interface Request {
   readonly body?: unknown;
 }
 
-export const socketOf = ({ state }: Common): string =>
-  join(state ?? defaultStateDir('Milan'), CONTROL_SOCKET);
-
-/** A verb that makes one request of its arguments and prints the answer. */
+/**
+ * A verb that makes one request of its arguments and prints the answer.
+ *
+ * `textOf` is for people where a line for each value says too little or too much.
+ */
 export function asking<const A extends ArgsDef>(
   name: string,
   description: string,
   args: A,
   requestOf: (args: ParsedArgs<A & typeof COMMON>) => Request,
+  textOf: (answer: unknown, args: ParsedArgs<A & typeof COMMON>) => string = (answer) => readable(answer, ''),
 ): Verb {
   return defineCommand({
     meta: { name, description },
@@ -40,7 +37,8 @@ export function asking<const A extends ArgsDef>(
       const parsed = given as ParsedArgs<A & typeof COMMON>;
       const { method, path, body } = requestOf(parsed);
       const common = given as Common;
-      printAnswer(common, await controlRequest(socketOf(common), method, path, body));
+      const answer = await controlRequest(await findControlSocket(common), method, path, body);
+      printAnswer(common, answer, () => textOf(answer, parsed));
       return EXIT_OK;
     },
   });
@@ -49,8 +47,12 @@ export function asking<const A extends ArgsDef>(
 export const group = (name: string, description: string, subCommands: Record<string, Verb>): Verb =>
   defineCommand({ meta: { name, description }, subCommands });
 
-export function printAnswer({ json }: Common, answer: unknown): void {
-  processOutput.stdout(json === true ? `${JSON.stringify(answer)}\n` : readable(answer, ''));
+export function printAnswer(
+  { json }: Common,
+  answer: unknown,
+  text = (): string => readable(answer, ''),
+): void {
+  processOutput.stdout(json === true ? `${JSON.stringify(answer)}\n` : text());
 }
 
 /** One line for each value, its path before it. */

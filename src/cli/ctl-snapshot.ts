@@ -17,7 +17,8 @@ import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 import { controlRequest } from '../service/control-client.ts';
 import { SNAPSHOT_LIMIT_BYTES, type SnapshotDocument } from '../service/snapshot-document.ts';
-import { COMMON, group, printAnswer, socketOf } from './ctl-request.ts';
+import { COMMON, group, printAnswer } from './ctl-request.ts';
+import { findControlSocket } from './find-host.ts';
 import { fileOption } from './options.ts';
 import { EXIT_OK, type Verb } from './run.ts';
 
@@ -39,7 +40,7 @@ const saveCommand: Verb = defineCommand({
   args: argsOf('File to write; an earlier snapshot there is replaced, any other file is left alone'),
   run: async ({ args }) => {
     const path = placeFor(args.file);
-    const document = (await controlRequest(socketOf(args), 'GET', PATH)) as SnapshotDocument;
+    const document = (await controlRequest(await findControlSocket(args), 'GET', PATH)) as SnapshotDocument;
     const text = `${JSON.stringify(document, null, 2)}\n`;
     writeWhole(path, text);
     const guests = document.guests.map(({ name }) => name);
@@ -56,7 +57,7 @@ const restoreCommand: Verb = defineCommand({
   },
   args: argsOf('File that softsnp ctl snapshot save wrote'),
   run: async ({ args }) => {
-    const answer = await controlRequest(socketOf(args), 'PUT', PATH, readDocument(args.file));
+    const answer = await controlRequest(await findControlSocket(args), 'PUT', PATH, readDocument(args.file));
     printAnswer(args, answer);
     return EXIT_OK;
   },

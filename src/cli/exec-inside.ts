@@ -1,55 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0
 /** softsnp exec, in namespaces of its own: host, devices and key service around the command. */
-import { join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { emulatedCpuid } from '../devices/cpuid/answers.ts';
-import { type ServedTree, serveTree } from '../devices/fuse/server.ts';
-import { FaultPlan } from '../kds/index.ts';
+import { serveTree } from '../devices/fuse/server.ts';
 import { InputError } from '../lib/errors.ts';
-import { decodeHostState, type Processor } from '../machine/index.ts';
+import type { Processor } from '../machine/index.ts';
 import type { CpuidTracing } from '../os/cpuid-tracer.ts';
 import { machineCode } from '../os/machine-code.ts';
-import { nodeCrypto, systemRandom } from '../os/node-crypto.ts';
+import { privateFolder } from '../os/private-folder.ts';
 import { PrivateTree } from '../os/private-tree.ts';
 import { type CommandEnd, endAs, runCommand } from '../os/run-command.ts';
-import { systemClock } from '../os/system-clock.ts';
 import { cpuidDecoder } from '../os/x86-decoder.ts';
 import { controlRequest } from '../service/control-client.ts';
 import { pathsOf, treeOf } from '../service/device-tree.ts';
 import type { HostStatus } from '../service/host-control.ts';
+import { remoteKds } from '../service/kds-door.ts';
 import type { ExecArgs } from './exec.ts';
+import { findControlSocket } from './find-host.ts';
 import { guestSpecOf, guestWordsOf } from './guest-specs.ts';
-import { CONTROL_SOCKET, defaultStateDir, STATE_FILE } from './host-state.ts';
-import { type InterceptedKds, interceptKds, type KeyedHost } from './kds-intercept.ts';
+import { interceptKds, type KdsToIntercept } from './kds-intercept.ts';
+import { readKdsOptions } from './kds-service-options.ts';
 import { type MachineOptions, readMachineOptions } from './machine-options.ts';
-import { fileOption } from './options.ts';
-import { openRunningHost, type RunningHost } from './running-host.ts';
+import { openRunningHost } from './running-host.ts';
 
 /** The one guest of a host that lives as long as the command. */
 const OWN_GUEST = 'guest';
-const STATE_LIMIT_BYTES = 1 << 20;
 
-/** What the command gets besides the devices. */
-interface Wishes {
+/** What is to be run. */
+export interface CommandToRun {
   readonly command: readonly string[];
-  /** The key service under AMD's name. */
+  /** Descriptors above 2 that it is to have. */
+  readonly descriptors: readonly number[];
+}
+
+/** What a part that was started needs to end, in the order of the starts. */
+type Closing = (() => Promise<void> | void)[];
+
+/** What is around the command; each part says how it ends as soon as it has begun. */
+interface Stage {
+  readonly tree: PrivateTree;
+  readonly closing: Closing;
+  /** Key service under AMD's name. */
   readonly intercept: boolean;
   /** How CPUID is answered, when a processor is to be emulated at all. */
   readonly cpuid: ((processor: Processor) => CpuidTracing) | null;
+  /** Folder in memory that is gone with this namespace. */
+  readonly private: string;
+}
+
+/** Where the command finds what. */
+interface Scene {
+  readonly processor: Processor;
+  /** The key service to intercept, when that was asked for. */
+  readonly kds: KdsToIntercept;
 }
 
 /** Runs the command to its end; this process ends the same way. */
-export async function runInside(args: ExecArgs, command: readonly string[]): Promise<never> {
+export async function runInside(args: ExecArgs, run: CommandToRun): Promise<never> {
   const options = readMachineOptions(args);
-  const wishes = {
-    command,
+  const cpuid = args.cpuid === true ? cpuidAnswers() : null;
+  const folder = privateFolder();
+  const scratch = join(folder, 'tree');
+  mkdirSync(scratch);
+  const stage: Stage = {
+    tree: new PrivateTree(scratch),
+    closing: [],
     intercept: args['kds-intercept'] === true,
-    cpuid: args.cpuid === true ? cpuidAnswers() : null,
+    cpuid,
+    private: folder,
   };
-  const end =
-    args.guest === undefined
-      ? await runOnOwnHost(args, options, wishes)
-      : await runAsGuest(args.guest, options, wishes);
-  endAs(end);
+  endAs(await play(args, options, stage, run));
+}
+
+async function play(
+  args: ExecArgs,
+  options: MachineOptions,
+  stage: Stage,
+  { command, descriptors }: CommandToRun,
+): Promise<CommandEnd> {
+  try {
+    const scene =
+      args.guest === undefined
+        ? await setUpHost(args, options, stage)
+        : await setUpGuest(args.guest, args, stage);
+    const environment = await setUpKds(scene.kds, stage);
+    await stage.tree.apply();
+    const cpuid = stage.cpuid?.(scene.processor) ?? null;
+    return await runCommand(command, { env: environment(process.env), cpuid, descriptors });
+  } finally {
+    for (const close of stage.closing.reverse()) {
+      await close();
+    }
+  }
 }
 
 /** Loads what answering needs, so that what is missing is told before anything is started. */
@@ -65,86 +108,71 @@ function cpuidAnswers(): (processor: Processor) => CpuidTracing {
   });
 }
 
-async function runOnOwnHost(args: ExecArgs, options: MachineOptions, wishes: Wishes): Promise<CommandEnd> {
-  const running = openRunningHost(options);
-  try {
-    const spec = guestSpecOf(running.opened.crypto, { name: OWN_GUEST, words: guestWordsOf(args) }, {});
-    await running.addGuest(spec);
-    const tree = new PrivateTree();
-    const kds = wishes.intercept ? await interceptKds(tree, keysOf(running)) : null;
-    const devices = await serveIn(tree, running, wishes);
-    try {
-      return await runIn(tree, kds, wishes, running.service.host.processor);
-    } finally {
-      await devices.close();
-    }
-  } finally {
-    await running.close();
-  }
-}
-
-/** Serves the devices of host and guest, to be seen at their paths. */
-async function serveIn(
-  tree: PrivateTree,
-  { service, onFault }: RunningHost,
-  { cpuid }: Wishes,
-): Promise<ServedTree> {
+/** Starts a host with one guest and serves the devices of both, to be seen at their paths. */
+async function setUpHost(args: ExecArgs, options: MachineOptions, stage: Stage): Promise<Scene> {
+  const { tree, closing, cpuid } = stage;
+  // Secrets of a seed have no other place than the namespace in which they are used.
+  const state = options.state ?? (options.seed === null ? null : join(stage.private, 'state'));
+  const running = openRunningHost({ ...options, state }, readKdsOptions(args));
+  closing.push(() => running.close());
+  const { opened, service, onFault, kds } = running;
+  const spec = guestSpecOf(opened.crypto, { name: OWN_GUEST, words: guestWordsOf(args) }, {});
+  const { door } = await running.addGuest(spec);
   const places = {
     ...service.hostPlaces,
     ...(cpuid === null ? {} : service.processorPlaces),
-    ...service.guests.get(OWN_GUEST)!.door.places,
+    ...door.places,
   };
   const served = await serveTree(tree.folder(), { root: treeOf(places), onFault });
+  closing.push(() => served.close());
   showAll(tree, pathsOf(places), served.target);
-  return served;
-}
-
-function keysOf({ opened, kdsFaults: faults, onFault }: RunningHost): KeyedHost {
-  const { state, crypto, random, clock, directory } = opened;
-  return { state, crypto, random, clock, faults, onFault, folder: directory.path };
+  return {
+    processor: service.host.processor,
+    kds: { kds, folder: opened.directory.path, csp: opened.state.csp, onFault },
+  };
 }
 
 /** The devices are those of a host that is running: this process only puts them in their places. */
-async function runAsGuest(name: string, options: MachineOptions, wishes: Wishes): Promise<CommandEnd> {
-  const folder = options.state ?? defaultStateDir(options.product ?? 'Milan');
-  const status = (await controlRequest(join(folder, CONTROL_SOCKET), 'GET', '/v1/status')) as HostStatus;
+async function setUpGuest(name: string, args: ExecArgs, { tree, cpuid }: Stage): Promise<Scene> {
+  const socket = await findControlSocket(args);
+  const status = (await controlRequest(socket, 'GET', '/v1/status')) as HostStatus;
   const guest = status.guests.find((candidate) => candidate.name === name);
+  const where = `--guest ${name}`;
   if (guest === undefined) {
-    throw new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', { where: `--guest ${name}` });
+    throw new InputError('GUEST_UNKNOWN', 'no guest of this host has the name', { where });
   }
   if (status.devices === null) {
-    throw new InputError(
-      'OPTION_INVALID',
-      'the running host shows no devices: start softsnp up with --devices',
-      {
-        where: `--guest ${name}`,
-      },
-    );
+    const message = 'the running host shows no devices: start softsnp up with --devices';
+    throw new InputError('OPTION_INVALID', message, { where });
   }
-  const tree = new PrivateTree();
-  const kds = wishes.intercept ? await interceptKds(tree, keysIn(status.state)) : null;
-  const places = [...status.places, ...(wishes.cpuid === null ? [] : status.processor.places)];
+  const places = [...status.places, ...(cpuid === null ? [] : status.processor.places)];
   showAll(tree, places, join(status.devices, 'host'));
   showAll(tree, guest.places, join(status.devices, 'guests', name));
-  return runIn(tree, kds, wishes, status.processor);
-}
-
-/** Read without the folder's lock: the secrets of a host never change. */
-function keysIn(folder: string): KeyedHost {
-  const path = join(folder, STATE_FILE);
-  const crypto = nodeCrypto({ deterministic: false });
   return {
-    ...{ folder, crypto },
-    state: decodeHostState(crypto, fileOption('state', path, STATE_LIMIT_BYTES), path),
-    random: systemRandom,
-    clock: systemClock,
-    faults: new FaultPlan(),
-    onFault: (error, request) => {
-      process.stderr.write(
-        `softsnp: ${request}: ${error instanceof Error ? error.message : String(error)}\n`,
-      );
+    processor: status.processor,
+    kds: {
+      kds: remoteKds(socket, name),
+      folder: dirname(socket),
+      csp: status.csp,
+      onFault: (error, request) => {
+        const what = error instanceof Error ? error.message : String(error);
+        process.stderr.write(`softsnp: ${request}: ${what}\n`);
+      },
     },
   };
+}
+
+/** Returns  what makes the command's environment of ours */
+async function setUpKds(
+  kds: KdsToIntercept,
+  { tree, closing, intercept }: Stage,
+): Promise<(outer: NodeJS.ProcessEnv) => NodeJS.ProcessEnv> {
+  if (!intercept) {
+    return (outer) => outer;
+  }
+  const { server, environment } = await interceptKds(tree, kds);
+  closing.push(() => server.close());
+  return environment;
 }
 
 function showAll(tree: PrivateTree, paths: readonly string[], below: string): void {
@@ -152,20 +180,5 @@ function showAll(tree: PrivateTree, paths: readonly string[], below: string): vo
     const isFolder = path.endsWith('/');
     const place = isFolder ? path.slice(0, -1) : path;
     tree.show(place, isFolder ? 'folder' : 'file', below + place);
-  }
-}
-
-async function runIn(
-  tree: PrivateTree,
-  kds: InterceptedKds | null,
-  { command, cpuid }: Wishes,
-  processor: Processor,
-): Promise<CommandEnd> {
-  try {
-    await tree.apply();
-    const env = { ...process.env, ...kds?.env };
-    return await runCommand(command, { env, cpuid: cpuid?.(processor) ?? null });
-  } finally {
-    await kds?.server.close();
   }
 }

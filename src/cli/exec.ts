@@ -7,7 +7,9 @@
  */
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { InputError } from '../lib/errors.ts';
-import { arrivedInNamespaces, enterNamespaces } from '../os/namespaces.ts';
+import { arrivedDescriptors, arrivedInNamespaces, enterNamespaces } from '../os/namespaces.ts';
+import { detachAfterKill } from './after-kill.ts';
+import { KDS_ARGS } from './kds-service-options.ts';
 import { MACHINE_ARGS } from './machine-args.ts';
 import type { Verb } from './run.ts';
 
@@ -16,12 +18,14 @@ const ARGS = {
   guest: {
     type: 'string',
     valueHint: 'NAME',
-    description: 'Be this guest of the host that softsnp up runs on the state folder, with --devices',
+    description:
+      'Be this guest of the host that softsnp up runs, with --devices; --state or --chip says which host',
   },
   'kds-intercept': {
     type: 'boolean',
     description: 'Give the command a network of its own in which kdsintf.amd.com is the emulated key service',
   },
+  ...KDS_ARGS,
   cpuid: {
     type: 'boolean',
     description:
@@ -30,6 +34,11 @@ const ARGS = {
 } as const satisfies ArgsDef;
 
 export type ExecArgs = ParsedArgs<typeof ARGS>;
+
+/** Options that say which running host it is; the others of the machine it had when it was started. */
+const OF_A_RUNNING_HOST: readonly string[] = ['state', 'chip'];
+/** An orderly end is given this long. */
+const END_TIMEOUT_MS = 5000;
 
 const verb = defineCommand({
   meta: {
@@ -40,11 +49,22 @@ const verb = defineCommand({
   args: ARGS,
   run: async ({ args, rawArgs }) => {
     const command = commandOf(rawArgs);
+    checkOptions(args, rawArgs);
     if (!arrivedInNamespaces()) {
+      if (args.guest === undefined) {
+        await detachAfterKill(args);
+      }
       enterNamespaces({ network: args['kds-intercept'] === true, fuse: args.guest === undefined });
     }
+    const descriptors = arrivedDescriptors();
     const { runInside } = await import('./exec-inside.ts');
-    return runInside(args, command);
+    try {
+      return await runInside(args, { command, descriptors });
+    } catch (error) {
+      // The exit code is set by then; what may still be open must not keep the caller waiting.
+      setTimeout(() => process.exit(), END_TIMEOUT_MS).unref();
+      throw error;
+    }
   },
 });
 
@@ -59,4 +79,31 @@ function commandOf(rawArgs: readonly string[]): readonly string[] {
     });
   }
   return command;
+}
+
+/** Refuses options that would have no effect. */
+function checkOptions(args: ExecArgs, rawArgs: readonly string[]): void {
+  const given = new Set(
+    rawArgs
+      .slice(0, rawArgs.indexOf('--'))
+      .filter((word) => word.startsWith('--'))
+      .map((word) => word.slice(2).split('=')[0]!),
+  );
+  const refuse = (names: object, but: readonly string[], why: string): void => {
+    const name = Object.keys(names).find((candidate) => given.has(candidate) && !but.includes(candidate));
+    if (name !== undefined) {
+      throw new InputError('OPTION_INVALID', why, { where: `--${name}` });
+    }
+  };
+  if (args.guest !== undefined) {
+    refuse(
+      MACHINE_ARGS,
+      OF_A_RUNNING_HOST,
+      'a host that runs already is not changed by it; leave out --guest',
+    );
+    refuse(KDS_ARGS, [], 'a host that runs already was told by softsnp up, or is by softsnp ctl fault add');
+  }
+  if (args['kds-intercept'] !== true) {
+    refuse(KDS_ARGS, [], 'needs --kds-intercept');
+  }
 }

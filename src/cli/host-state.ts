@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which host a verb works on: its state folder, its secrets, its clock and its randomness. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { ProductLine } from '../abi/product.ts';
 import { equalBytes } from '../lib/bytes.ts';
@@ -9,6 +9,7 @@ import { type Clock, VirtualClock } from '../lib/clock.ts';
 import type { MachineCrypto, Random } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
 import { decodeHostState, encodeHostState, type HostState, newHostState } from '../machine/index.ts';
+import { ephemeralDirectory } from '../os/ephemeral-dir.ts';
 import { nodeCrypto, seededRandom, systemRandom } from '../os/node-crypto.ts';
 import { type PreparedFile, StateDirectory } from '../os/state-dir.ts';
 import { systemClock } from '../os/system-clock.ts';
@@ -16,6 +17,8 @@ import { systemClock } from '../os/system-clock.ts';
 export const STATE_FILE = 'state.json';
 export const BLOB_FILE = 'certs.blob';
 export const CONTROL_SOCKET = 'control.sock';
+/** What softsnp up has mounted outside of its state folder. */
+export const MOUNT_RECORD = 'mounts.json';
 
 /** Seeded runs begin at this moment: 2026-01-01 00:00 UTC. */
 const SEEDED_START_MS = Date.UTC(2026, 0, 1);
@@ -59,7 +62,7 @@ export function openHostState(selection: HostSelection): OpenHostState {
   const { seed } = selection;
   const ephemeral = seed !== null && selection.stateDir === null;
   const path = ephemeral
-    ? mkdtempSync(join(tmpdir(), 'softsnp-'))
+    ? ephemeralDirectory()
     : resolve(selection.stateDir ?? defaultStateDir(selection.product ?? 'Milan'));
   const crypto = nodeCrypto({ deterministic: seed !== null });
   const random = seed === null ? systemRandom : seededRandom(seed);

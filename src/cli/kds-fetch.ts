@@ -14,7 +14,7 @@ import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { kdsJudge } from '../verify/kds-judge.ts';
 import { decodeReport, productOfReport } from '../verify/report.ts';
 import { reportFile, trustedRoots } from './evidence-files.ts';
-import { CLIENT_ARGS, cacheOption, deadlineOption } from './kds-options.ts';
+import { CLIENT_ARGS, cacheOption, deadlineOption } from './kds-client-options.ts';
 import { writeOutFile } from './measure-launch.ts';
 import { choiceOption, productOption } from './options.ts';
 import { EXIT_OK, type Output, type Verb } from './run.ts';

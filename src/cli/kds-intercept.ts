@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/** A network in which kdsintf.amd.com is the key service of this host, for programs that know no other. */
+/** A network in which kdsintf.amd.com is the key service of a host, for programs that know no other. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type FaultPlan, Fleet, KDS_HOST, type KdsServer, KdsService, startKdsServer } from '../kds/index.ts';
+import { KDS_HOST, type KdsAnswerer, type KdsServer, startKdsServer } from '../kds/index.ts';
 import { utf8 } from '../lib/bytes.ts';
-import type { Clock } from '../lib/clock.ts';
-import type { MachineCrypto, Random } from '../lib/crypto.ts';
-import type { HostState } from '../machine/index.ts';
 import { raiseLoopback } from '../os/namespaces.ts';
 import { systemRandom } from '../os/node-crypto.ts';
 import type { PrivateTree } from '../os/private-tree.ts';
@@ -25,24 +22,24 @@ const TRUST_BUNDLES: readonly string[] = [
 ];
 const TLS_FOLDER = 'tls';
 const BUNDLE_FILE = 'bundle.pem';
+/** Proxies of the outer network, which is not there. Programs read either case. */
+const PROXY_VARIABLE = /^(?:https?|all|ftp|no)_proxy$/i;
 
-/** The host whose keys the service certifies. */
-export interface KeyedHost {
-  readonly state: HostState;
-  /** Its state folder. */
+/** The key service that takes AMD's place. */
+export interface KdsToIntercept {
+  readonly kds: KdsAnswerer;
+  /** State folder of its host: keeps the TLS files. */
   readonly folder: string;
-  readonly crypto: MachineCrypto;
-  readonly random: Random;
-  readonly clock: Clock;
-  readonly faults: FaultPlan;
+  /** The cloud provider that gets a client certificate. */
+  readonly csp: string;
   readonly onFault: (error: unknown, request: string) => void;
 }
 
 /** A service that is reached under AMD's name. */
 export interface InterceptedKds {
   readonly server: KdsServer;
-  /** What tells the command's TLS library whom to trust. */
-  readonly env: Readonly<Record<string, string>>;
+  /** The environment of the command: what tells its TLS library whom to trust, and no proxy. */
+  readonly environment: (outer: NodeJS.ProcessEnv) => NodeJS.ProcessEnv;
 }
 
 /**
@@ -51,26 +48,31 @@ export interface InterceptedKds {
  * Clients trust what they trusted before and the TLS root of this state folder. The seeded clock is not
  * asked here: TLS clients go by the real time.
  *
- * Errors   NAMESPACE_UNAVAILABLE, LISTEN_FAILED, STATE_UNWRITABLE, TLS_ROOT_INVALID
+ * Errors   NAMESPACE_UNAVAILABLE, LISTEN_FAILED, STATE_UNWRITABLE, TLS_ROOT_INVALID; then nothing listens
  */
-export async function interceptKds(tree: PrivateTree, host: KeyedHost): Promise<InterceptedKds> {
-  const { state, crypto, random, clock, faults, onFault } = host;
+export async function interceptKds(tree: PrivateTree, intercepted: KdsToIntercept): Promise<InterceptedKds> {
+  const { kds, csp, onFault } = intercepted;
   raiseLoopback();
-  const folder = join(host.folder, TLS_FOLDER);
-  const tls = tlsFiles(folder, [state.csp], systemClock.nowMs(), systemRandom);
+  const folder = join(intercepted.folder, TLS_FOLDER);
+  const tls = tlsFiles(folder, [csp], systemClock.nowMs(), systemRandom);
   for (const warning of tls.warnings) {
     onFault(warning, 'TLS');
   }
+  const trusted = trust(tree, folder, tls);
+  tree.show(HOSTS_FILE, 'file', tree.file(utf8(withOurHost(textOf(HOSTS_FILE)))));
   const server = await startKdsServer({
-    service: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, faults }),
+    service: kds,
     identity: tls.identity,
     http: { host: LOOPBACK, port: 80 },
     tls: { host: LOOPBACK, port: 443 },
     provider: { host: LOOPBACK, port: 444 },
     onFault,
   });
-  tree.show(HOSTS_FILE, 'file', tree.file(utf8(withOurHost(textOf(HOSTS_FILE)))));
-  return { server, env: trust(tree, folder, tls) };
+  return { server, environment: (outer) => ({ ...withoutProxies(outer), ...trusted }) };
+}
+
+function withoutProxies(outer: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(outer).filter(([name]) => !PROXY_VARIABLE.test(name)));
 }
 
 function withOurHost(hosts: string): string {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A host that the verbs exec and up keep running: the state folder it has, and its service. */
 import { join } from 'node:path';
-import { FaultPlan } from '../kds/index.ts';
+import { Fleet, KdsService } from '../kds/index.ts';
 import { VirtualClock } from '../lib/clock.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { Host, type HostDeps } from '../machine/index.ts';
@@ -10,13 +10,14 @@ import { launchGuest, MachineRefusal } from '../service/host-control.ts';
 import { HostService } from '../service/host-service.ts';
 import type { GuestSpec, ServedGuest } from '../service/served-guest.ts';
 import type { OpenHostState } from './host-state.ts';
+import type { KdsOptions } from './kds-service-options.ts';
 import { chipOverrides, type MachineOptions, openMachineState } from './machine-options.ts';
 
 export interface RunningHost {
   readonly opened: OpenHostState;
   readonly service: HostService;
-  /** Wrong answers on demand of the key services that are served for this host. */
-  readonly kdsFaults: FaultPlan;
+  /** The key service of this host, for whoever serves it. */
+  readonly kds: KdsService;
   /** A device could not answer a client: a line for the operator. */
   readonly onFault: (error: unknown, request: string) => void;
   readonly onLog: (line: string) => void;
@@ -37,17 +38,17 @@ const BLOB_FOLDER = 'blobs';
  *
  * Errors   STATE_*, OPTION_INVALID, MACHINE_REFUSED when it cannot load a VLEK it was to have
  */
-export function openRunningHost(options: MachineOptions): RunningHost {
+export function openRunningHost(options: MachineOptions, kds: KdsOptions): RunningHost {
   const opened = openMachineState(options);
   try {
-    return startHost(opened, options);
+    return startHost(opened, options, kds);
   } catch (error) {
     opened.close();
     throw error;
   }
 }
 
-function startHost(opened: OpenHostState, options: MachineOptions): RunningHost {
+function startHost(opened: OpenHostState, options: MachineOptions, kds: KdsOptions): RunningHost {
   const { crypto, random, clock, state, directory } = opened;
   const events = new EventLog(() => clock.nowMs());
   const log = (line: string): void => {
@@ -83,7 +84,7 @@ function startHost(opened: OpenHostState, options: MachineOptions): RunningHost 
   return {
     opened,
     service,
-    kdsFaults: new FaultPlan(),
+    kds: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, ...kds }),
     onLog: log,
     onFault: (error, request) => {
       const what = error instanceof Error ? error.message : String(error);

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
-import { Fleet, type KdsServer, KdsService, startKdsServer } from '../kds/index.ts';
+import { type KdsServer, startKdsServer } from '../kds/index.ts';
 import { InputError } from '../lib/errors.ts';
 import { sdNotify } from '../os/sd-notify.ts';
 import { shutdownSignal } from '../os/shutdown.ts';
@@ -12,8 +12,9 @@ import { type ControlServer, startControlServer } from '../service/control-serve
 import { type DeviceFolder, detachRecorded, serveDevices, systemFolder } from '../service/device-folder.ts';
 import { HostControl } from '../service/host-control.ts';
 import { type GuestWords, guestSpecOf, guestsOption, guestWordsOf } from './guest-specs.ts';
-import { CONTROL_SOCKET, defaultStateDir } from './host-state.ts';
+import { CONTROL_SOCKET, defaultStateDir, MOUNT_RECORD } from './host-state.ts';
 import { addressOption } from './kds-serve.ts';
+import { KDS_ARGS, readKdsOptions } from './kds-service-options.ts';
 import { MACHINE_ARGS } from './machine-args.ts';
 import { type MachineOptions, readMachineOptions } from './machine-options.ts';
 import { EXIT_OK, type Verb } from './run.ts';
@@ -36,6 +37,7 @@ const ARGS = {
     valueHint: '[HOST:]PORT',
     description: 'Serve the key service of this host in plain HTTP; 0 takes a free port',
   },
+  ...KDS_ARGS,
   detach: { type: 'boolean', description: 'Return when the host is ready; it goes on in the background' },
 } as const satisfies ArgsDef;
 
@@ -54,13 +56,12 @@ export const upCommand: Verb = defineCommand({
   },
 });
 
-/** Files in the state folder. */
-const MOUNT_RECORD = 'mounts.json';
+/** In the state folder. */
 const LOG_FILE = 'up.log';
 
 async function run(args: Args, options: MachineOptions): Promise<number> {
   const asked = shutdownSignal();
-  const running = openRunningHost(options);
+  const running = openRunningHost(options, readKdsOptions(args));
   const closing: (() => Promise<void>)[] = [];
   try {
     process.stdout.write(await start(args, running, closing));
@@ -124,13 +125,8 @@ function startDevices(
   });
 }
 
-function startKds(where: string, { opened, kdsFaults, onFault }: RunningHost): Promise<KdsServer> {
-  const { crypto, state, clock, random } = opened;
-  return startKdsServer({
-    service: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, faults: kdsFaults }),
-    http: addressOption('kds', where),
-    onFault,
-  });
+function startKds(where: string, { kds, onFault }: RunningHost): Promise<KdsServer> {
+  return startKdsServer({ service: kds, http: addressOption('kds', where), onFault });
 }
 
 function startControl(
@@ -139,9 +135,9 @@ function startControl(
   kds: KdsServer | null,
   defaults: GuestWords,
 ): Promise<ControlServer> {
-  const { opened, service, kdsFaults, onFault } = running;
+  const { opened, service, onFault } = running;
   const control = new HostControl({
-    ...{ service, kdsFaults },
+    ...{ service, kds: running.kds },
     surroundings: () => ({
       state: opened.directory.path,
       pid: process.pid,

@@ -29,7 +29,7 @@ import {
   trustedRoots,
 } from './evidence-files.ts';
 import { toJson } from './json.ts';
-import { CLIENT_ARGS, cacheOption, deadlineOption } from './kds-options.ts';
+import { CLIENT_ARGS, cacheOption, deadlineOption } from './kds-client-options.ts';
 import { fileOption, productOption } from './options.ts';
 import { type Output, processOutput, type Verb } from './run.ts';
 import { chainsJson, chainsText, verdictJson, verdictText } from './verdict-text.ts';

@@ -64,8 +64,11 @@ describe('a fleet file', () => {
   it.each([
     ['no JSON', '{', 'not a JSON document'],
     ['another version', { ...document(), softsnp_fleet: 2 }, 'softsnp_fleet'],
-    ['no chips', { softsnp_fleet: 1 }, 'chips'],
-    ['an unknown field', document({ chip: [] }), 'chip'],
+    ['no version', { chips: [] }, 'softsnp_fleet: is missing'],
+    ['no chips', { softsnp_fleet: 1 }, 'chips: is missing'],
+    ['chips that are none', { softsnp_fleet: 1, chips: [7] }, 'chips.0: not an object'],
+    ['an unknown field', document({ chip: [] }), 'chip: no such field'],
+    ['no secret', document({ chips: [{ product: 'Milan' }] }), 'chips.0.chip_secret: is missing'],
     ['an unknown product', document({ chips: [{ ...milan, product: 'Milan-B0' }] }), 'chips.0.product'],
     ['a short secret', document({ chips: [{ ...milan, chip_secret: 'ab' }] }), 'chips.0.chip_secret: not 96'],
     [

@@ -268,10 +268,7 @@ export function parseFleet(crypto: MachineCrypto, bytes: Uint8Array, where: stri
   const parsed = v.safeParse(FleetSchema, jsonOf(bytes, refuse));
   if (!parsed.success) {
     const [issue] = parsed.issues;
-    // valibot quotes the input in its own messages, and the input may be a secret.
-    const problem =
-      issue.type === 'regex' || issue.type === 'check' ? issue.message : `not ${issue.expected}`;
-    return refuse(`${v.getDotPath(issue) ?? 'document'}: ${problem}`);
+    return refuse(`${v.getDotPath(issue) ?? 'document'}: ${problemOf(issue)}`);
   }
   const { chips, providers, revoked } = parsed.output;
   return new Fleet(
@@ -303,6 +300,23 @@ export function parseFleet(crypto: MachineCrypto, bytes: Uint8Array, where: stri
     },
     where,
   );
+}
+
+/** valibot quotes the input in its own messages, and the input may be a secret. */
+function problemOf({ type, message, expected, received }: v.BaseIssue<unknown>): string {
+  switch (type) {
+    case 'regex':
+    case 'check':
+      return message;
+    case 'strict_object':
+      return expected === 'never'
+        ? 'no such field'
+        : received === 'undefined'
+          ? 'is missing'
+          : 'not an object';
+    default:
+      return received === 'undefined' ? 'is missing' : `not ${expected}`;
+  }
 }
 
 function jsonOf(bytes: Uint8Array, refuse: (message: string) => never): unknown {

@@ -53,7 +53,13 @@ export {
   type ListenAddress,
   startKdsServer,
 } from './server.ts';
-export { type KdsAnswer, type KdsRequest, KdsService, type KdsServiceOptions } from './service.ts';
+export {
+  type KdsAnswer,
+  type KdsAnswerer,
+  type KdsRequest,
+  KdsService,
+  type KdsServiceOptions,
+} from './service.ts';
 export { issueCek, issueSevCa } from './sev-certificates.ts';
 export {
   isKeyPair,

@@ -17,7 +17,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 import { EnvironmentError, invariant } from '../lib/errors.ts';
-import type { KdsAnswer, KdsRequest, KdsService } from './service.ts';
+import type { KdsAnswer, KdsAnswerer, KdsRequest } from './service.ts';
 import type { TlsIdentity } from './tls.ts';
 
 /** Where to listen; port 0 takes a free one. */
@@ -69,7 +69,7 @@ export interface KdsLogEntry {
 }
 
 export interface KdsServerOptions {
-  readonly service: KdsService;
+  readonly service: KdsAnswerer;
   readonly http?: ListenAddress;
   readonly tls?: ListenAddress;
   readonly provider?: ListenAddress;
@@ -336,7 +336,7 @@ class Port {
       port: this.#kind === 'provider' ? 'provider' : 'public',
       csp: this.#kind === 'provider' ? providerOf(request.socket as TLSSocket) : null,
     };
-    const answer = this.#options.service.answer(asked);
+    const answer = await this.#options.service.answer(asked);
     this.#options.onAnswer?.({
       port: this.#kind,
       source: asked.source,

@@ -46,6 +46,11 @@ export interface KdsAnswer {
   readonly delivery: Delivery;
 }
 
+/** Whoever answers requests: the service itself, or a way to one. */
+export interface KdsAnswerer {
+  answer(request: KdsRequest): KdsAnswer | Promise<KdsAnswer>;
+}
+
 export interface KdsServiceOptions {
   readonly fleet: Fleet;
   readonly clock: Clock;
@@ -78,7 +83,7 @@ const DAY_MS = 86_400_000;
 const CRL_PERIOD_MS = 365 * DAY_MS;
 const CRL_OVERLAP_MS = 7 * DAY_MS;
 
-export class KdsService {
+export class KdsService implements KdsAnswerer {
   readonly fleet: Fleet;
   readonly faults: FaultPlan;
   readonly #clock: Clock;

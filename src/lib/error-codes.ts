@@ -281,6 +281,16 @@ export const ERROR_CODES = {
     action: 'Another softsnp uses this state folder; stop it or choose another --state.',
     exit: 3,
   },
+  TMPDIR_UNWRITABLE: {
+    kind: 'environment',
+    action: 'Let TMPDIR name a folder you may write to.',
+    exit: 3,
+  },
+  CONTROL_DENIED: {
+    kind: 'environment',
+    action: 'The host is another user’s: ask as the user who started it, or as root.',
+    exit: 3,
+  },
   STATE_UNWRITABLE: {
     kind: 'environment',
     action:

@@ -18,7 +18,7 @@ import { CPUID_SIZE, type CpuidOffsets, type CpuidSites, cpuidSites } from './cp
 import { errnoCode } from './errno.ts';
 import type { CpuidRegisters } from './machine-code.ts';
 import { type Change, Ptrace, PtraceEvent, setRegister, UserRegs } from './ptrace.ts';
-import { startTraced } from './traced-process.ts';
+import { type Surroundings, startTraced } from './traced-process.ts';
 
 export interface CpuidTracing {
   /** What CPUID gives for EAX and ECX. */
@@ -73,11 +73,7 @@ export class CpuidTracer {
   readonly #end: (end: TracedEnd) => void;
   #running = true;
 
-  constructor(
-    command: readonly string[],
-    env: Readonly<Record<string, string | undefined>>,
-    tracing: CpuidTracing,
-  ) {
+  constructor(command: readonly string[], surroundings: Surroundings, tracing: CpuidTracing) {
     this.#tracing = tracing;
     let end: (end: TracedEnd) => void;
     this.ended = new Promise((resolve) => {
@@ -86,7 +82,7 @@ export class CpuidTracer {
     this.#end = end!;
     process.on('SIGCHLD', this.#poll);
     try {
-      this.#root = startTraced(this.#ptrace, command, env);
+      this.#root = startTraced(this.#ptrace, command, surroundings);
     } catch (error) {
       this.close();
       throw error;

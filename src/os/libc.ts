@@ -19,6 +19,9 @@ interface AsyncNative extends Native {
 /** <fcntl.h>, <sys/mount.h>: values of x86-64 and arm64 alike. */
 export const Libc = {
   F_SETFD: 2,
+  FD_CLOEXEC: 1,
+  CLONE_NEWPID: 0x2000_0000,
+  SIG_BLOCK: 0,
   F_OFD_SETLK: 37,
   F_RDLCK: 0,
   F_WRLCK: 1,
@@ -51,8 +54,11 @@ interface Bindings {
   readonly socket: Native;
   readonly connect: Native;
   readonly execvp: (file: string, argv: readonly (string | null)[]) => number;
+  readonly unshare: Native;
+  readonly sigmask: Native;
   readonly mount: AsyncNative;
   readonly umount2: AsyncNative;
+  readonly chdir: AsyncNative;
   readonly processVmReadv: Native;
   readonly processVmWritev: Native;
 }
@@ -76,10 +82,13 @@ function bind(): Bindings {
     socket: libc.func('int socket(int domain, int type, int protocol)'),
     connect: libc.func('int connect(int fd, const void *address, unsigned int length)'),
     execvp: libc.func('int execvp(const char *file, const char **argv)'),
+    unshare: libc.func('int unshare(int flags)'),
+    sigmask: libc.func('int pthread_sigmask(int how, const void *set, void *old)'),
     mount: libc.func(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
     ),
     umount2: libc.func('int umount2(const char *target, int flags)'),
+    chdir: libc.func('int chdir(const char *path)'),
     processVmReadv: libc.func(
       'long process_vm_readv(int pid, const void *local, unsigned long nlocal, const void *remote, unsigned long nremote, unsigned long flags)',
     ),
@@ -190,17 +199,38 @@ export function connect(fd: number, address: Uint8Array): number {
 }
 
 /**
- * execvp(3): this process becomes another program, keeping its process id, terminal and stdio.
+ * execvp(3): this process becomes another program, keeping its process id, terminal, stdio and `descriptors`.
  *
  * Returns  only when that failed, with the negative errno
  */
-export function execvp(file: string, argv: readonly string[]): number {
+export function execvp(file: string, argv: readonly string[], descriptors: readonly number[]): number {
   const lib = native('entering namespaces');
   // Node marks every descriptor it inherits close-on-exec, stdio included.
-  for (const fd of [0, 1, 2]) {
+  for (const fd of [0, 1, 2, ...descriptors]) {
     lib.fcntl(fd, Libc.F_SETFD, 'int', 0);
   }
   return outcome(lib, lib.execvp(file, [file, ...argv, null]));
+}
+
+/** Keeps a descriptor from programs that this process starts, but those it is given to. */
+export function closeOnExec(fd: number): void {
+  native('passing descriptors on').fcntl(fd, Libc.F_SETFD, 'int', Libc.FD_CLOEXEC);
+}
+
+/** unshare(2) of the calling thread: the main one, and what it starts from now on. */
+export function unshare(flags: number): number {
+  const lib = native('private namespaces');
+  return outcome(lib, lib.unshare(flags));
+}
+
+/** sigset_t of glibc and musl. */
+const SIGSET_SIZE = 128;
+
+/** pthread_sigmask(3): the main thread blocks a signal from now on. */
+export function blockSignal(signal: number): number {
+  const set = new Uint8Array(SIGSET_SIZE);
+  set[(signal - 1) >> 3] = 1 << ((signal - 1) & 7);
+  return -native('terminals').sigmask(Libc.SIG_BLOCK, set, null);
 }
 
 /** ioctl(2) whose argument is a structure (read and written in place) or a number. */
@@ -276,6 +306,12 @@ export function mountNow(
 export function umount2(target: string, flags: number): Promise<number> {
   const lib = native('unmounting emulated devices');
   return onPool(lib, lib.umount2, [target, flags]);
+}
+
+/** chdir(2) of the whole process on a pool thread, for the same reason as `mount`. */
+export function chdir(path: string): Promise<number> {
+  const lib = native('private file trees');
+  return onPool(lib, lib.chdir, [path]);
 }
 
 /** One umount2(2) with MNT_DETACH, at once: what an exit handler can still do. */

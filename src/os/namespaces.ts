@@ -3,7 +3,7 @@
  * Entering namespaces of one's own, in which devices can be put at their usual places without root.
  *
  * A process of several threads cannot unshare a user namespace, and Node always has several. So the
- * process becomes unshare(1), which becomes softsnp again: same process id, same terminal, one thread at
+ * process becomes unshare(1), which becomes softsnp again: same process id, terminal and descriptors, one thread at
  * the moment of unsharing. /dev/fuse is opened after that, as the mount demands (linux-devices 7.2):
  *
  *   softsnp exec ...            enterNamespaces()
@@ -19,6 +19,7 @@ import { errnoName } from '../abi/errno.ts';
 import { utf8, writeU16 } from '../lib/bytes.ts';
 import { EnvironmentError, invariant } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
+import { inheritedDescriptors } from './inherited-descriptors.ts';
 import { execvp, ioctl, socket } from './libc.ts';
 
 export interface NamespaceOptions {
@@ -32,13 +33,16 @@ const UNSHARE = 'unshare';
 const FUSE = '/dev/fuse';
 /** Carries the outer mount namespace to the process inside, which must never mistake the outer one for its own. */
 const MARK = 'SOFTSNP_OUTER_MOUNT_NAMESPACE';
+/** Carries the numbers of the descriptors that whoever started us has left open for the command. */
+const DESCRIPTORS = 'SOFTSNP_DESCRIPTORS';
 const CAP_SYS_ADMIN = 21n;
 
 export function mountNamespace(): string {
   return readlinkSync('/proc/self/ns/mnt');
 }
 
-function isPrivileged(): boolean {
+/** Whether mounts can be changed where we are, without a user namespace. */
+export function isPrivileged(): boolean {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'));
   return effective !== null && ((BigInt(`0x${effective[1]}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
 }
@@ -126,11 +130,14 @@ export function enterNamespaces(options: NamespaceOptions): never {
     );
   }
   process.env[MARK] = mountNamespace();
+  const descriptors = inheritedDescriptors();
+  process.env[DESCRIPTORS] = descriptors.join(',');
   // An IPC channel to a parent would be closed by now, and Node inside would look for it.
   delete process.env['NODE_CHANNEL_FD'];
   const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
-  const result = execvp(UNSHARE, [...unshareArguments(options), ...again]);
+  const result = execvp(UNSHARE, [...unshareArguments(options), ...again], descriptors);
   delete process.env[MARK];
+  delete process.env[DESCRIPTORS];
   throw new EnvironmentError('NAMESPACE_UNAVAILABLE', `execvp answered ${errnoName(result)}`, {
     where: UNSHARE,
   });
@@ -150,6 +157,13 @@ export function arrivedInNamespaces(): boolean {
   delete process.env[MARK];
   invariant(outer !== mountNamespace(), 'marked as being inside a private mount namespace, but it is not');
   return true;
+}
+
+/** The descriptors above 2 that came along into the namespaces. Tells once, as `arrivedInNamespaces` does. */
+export function arrivedDescriptors(): readonly number[] {
+  const text = process.env[DESCRIPTORS] ?? '';
+  delete process.env[DESCRIPTORS];
+  return text === '' ? [] : text.split(',').map(Number);
 }
 
 const AF_INET = 2;

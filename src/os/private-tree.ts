@@ -10,21 +10,19 @@ import {
   chmodSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readlinkSync,
   realpathSync,
-  rmdirSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { errnoName } from '../abi/errno.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
-import { Libc, mount, mountNow, umount2 } from './libc.ts';
+import { chdir, Libc, mount, mountNow, umount2 } from './libc.ts';
+import { mountTmpfs } from './private-folder.ts';
 
 /** Where a mirrored folder keeps its original whole. */
 const ORIGINAL = '.softsnp-original';
@@ -45,18 +43,13 @@ export class PrivateTree {
   #count = 0;
 
   /**
-   * Mounts an empty tmpfs to build in.
+   * Mounts an empty tmpfs to build in on an existing folder, for as long as it takes.
    *
    * Errors   MOUNT_REFUSED outside a mount namespace of one's own; FFI_UNAVAILABLE
    */
-  constructor() {
-    this.#scratch = mkdtempSync(join(tmpdir(), 'softsnp-'));
-    const flags = Libc.MS_NOSUID | Libc.MS_NODEV;
-    const result = mountNow('softsnp', this.#scratch, 'tmpfs', flags, 'mode=755');
-    if (result < 0) {
-      rmdirSync(this.#scratch);
-      throw refused('tmpfs', this.#scratch, result);
-    }
+  constructor(scratch: string) {
+    this.#scratch = scratch;
+    mountTmpfs(scratch);
   }
 
   /** An empty folder to mount something on, FUSE say; gone from sight after `apply`. */
@@ -80,7 +73,8 @@ export class PrivateTree {
    *
    * `kind` is given rather than looked up: the source may be in a file system this process serves.
    *
-   * Errors   MOUNT_POINT_INVALID when the path is relative, or there already and of the other kind
+   * Errors   MOUNT_POINT_INVALID when the path is relative, or there already and of the other kind, or one
+   *          of its folders cannot be looked into
    */
   show(path: string, kind: 'file' | 'folder', source: string): void {
     const isFolder = kind === 'folder';
@@ -89,13 +83,7 @@ export class PrivateTree {
     if (!path.startsWith(sep)) {
       throw invalid('is not an absolute path');
     }
-    let existing = path;
-    while (statSync(existing, { throwIfNoEntry: false }) === undefined) {
-      existing = dirname(existing);
-    }
-    const base = realpathSync(existing);
-    const missing = relative(existing, path);
-    const baseIsFolder = statSync(base).isDirectory();
+    const { base, missing, baseIsFolder, existing } = nearest(path);
     if (missing === '' ? baseIsFolder !== isFolder : !baseIsFolder) {
       throw invalid(`${existing} is ${baseIsFolder ? 'a folder' : 'not a folder'}`);
     }
@@ -127,8 +115,56 @@ export class PrivateTree {
       await bind(source, base);
     }
     await umount2(this.#scratch, Libc.MNT_DETACH);
-    rmdirSync(this.#scratch);
+    await enterAgain();
   }
+}
+
+/** The nearest place of a path that is there, links resolved, and what is missing below it. */
+function nearest(path: string) {
+  let existing = path;
+  try {
+    while (!isThere(existing)) {
+      existing = dirname(existing);
+    }
+    const base = realpathSync(existing);
+    return { existing, base, missing: relative(existing, path), baseIsFolder: statSync(base).isDirectory() };
+  } catch (cause) {
+    throw new EnvironmentError('MOUNT_POINT_INVALID', `cannot be used: ${errnoCode(cause)}`, {
+      where: existing,
+      cause,
+    });
+  }
+}
+
+/**
+ * Errors that mean "nothing is there": a place where a softsnp was killed counts as empty. Its mount may
+ * belong to another user namespace and is then not ours to take away, but it can be left out of a mirror.
+ */
+const NOT_THERE: readonly string[] = ['ENOENT', 'ENOTCONN', 'ECONNABORTED'];
+
+function isThere(path: string): boolean {
+  try {
+    statSync(path);
+    return true;
+  } catch (error) {
+    if (NOT_THERE.includes(errnoCode(error))) {
+      return false;
+    }
+    throw error;
+  }
+}
+
+/** A working folder below a place that is now another one's is that other one from now on, if it has it. */
+async function enterAgain(): Promise<void> {
+  let path: string;
+  try {
+    path = process.cwd();
+  } catch {
+    // It has been removed: the command starts where we are.
+    return;
+  }
+  // What cannot be entered by its path any more is not left either.
+  await chdir(path);
 }
 
 function refused(what: string, target: string, result: number): EnvironmentError {
@@ -169,7 +205,7 @@ function mirror(original: string, made: string): void {
     try {
       stat = lstatSync(from);
     } catch (error) {
-      if (errnoCode(error) === 'ENOENT') {
+      if (NOT_THERE.includes(errnoCode(error))) {
         continue;
       }
       throw error;

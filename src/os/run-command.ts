@@ -4,12 +4,13 @@
  * pass through, and nothing of it outlives this process, however this process ends.
  */
 import { spawn } from 'node:child_process';
-import { readdirSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
-import { isatty } from 'node:tty';
 import { CpuidTracer, type CpuidTracing } from './cpuid-tracer.ts';
 import { errnoCode } from './errno.ts';
-import { mountNamespace } from './namespaces.ts';
+import { closeOnExec } from './libc.ts';
+import { makeProcessSpace } from './process-space.ts';
+import { SignalRelay } from './signal-relay.ts';
+import { keepTerminal } from './terminal.ts';
 import { NOT_EXECUTABLE, NOT_FOUND } from './traced-process.ts';
 
 export interface CommandEnd {
@@ -23,6 +24,8 @@ export interface CommandOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Answers the command's CPUID instructions; null lets the processor do it. */
   readonly cpuid?: CpuidTracing | null;
+  /** Descriptors above 2 that the command is to have. */
+  readonly descriptors?: readonly number[];
 }
 
 /** A command under way. */
@@ -33,70 +36,52 @@ interface Started {
   close(): void;
 }
 
-/** Sent to us alone by whoever manages processes, so the command must be told. */
-const FORWARDED: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'];
-/** Sent by the terminal to the whole foreground group: the command has them already. */
-const FROM_TERMINAL: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
-
-const GRACE_MS = 500;
-const POLL_MS = 10;
-
 /**
- * Waits, with a session of its own, for this process to die; a line says that it ended in order. After
- * kill -9 it kills every process of the mount namespace, several rounds against those that fork meanwhile.
- */
-const WATCHDOG = `
-trap '' HUP INT TERM
-read -r line && exit
-ns=$(readlink /proc/self/ns/mnt)
-for round in 1 2 3 4 5; do
-  pids=$(ls -l /proc/[0-9]*/ns/mnt 2>/dev/null | grep -F -- "-> $ns" | sed 's|.*/proc/\\([0-9]*\\)/ns/mnt.*|\\1|' | grep -vx "$$")
-  kill -KILL $pids 2>/dev/null
-done`;
-
-/**
- * Runs a command to its end with our stdio. To be called inside a private mount namespace: what else is
- * left in the namespace when the command ends is ended too, as the devices it was started for are going.
+ * Runs a command to its end with our stdio, in our process group. To be called inside a private mount
+ * namespace, once: what else the command has started is ended with it, as the devices it was started for
+ * are going.
  *
- * Errors   CPUID_UNAVAILABLE when that was asked for and cannot be
+ * Errors   CPUID_UNAVAILABLE when that was asked for and cannot be; NAMESPACE_UNAVAILABLE
  */
 export async function runCommand(
   command: readonly string[],
-  { env = process.env, cpuid = null }: CommandOptions = {},
+  { env = process.env, cpuid = null, descriptors = [] }: CommandOptions = {},
 ): Promise<CommandEnd> {
-  const watchdog = spawn('sh', ['-c', WATCHDOG], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
-  // Without a watchdog everything works but the end by kill -9.
-  watchdog.on('error', () => undefined);
+  const giveTerminalBack = keepTerminal();
   let started: Started | null = null;
-  const quiet = isatty(0);
-  const forward = (signal: NodeJS.Signals): void => {
-    if (!(quiet && FROM_TERMINAL.includes(signal))) {
-      started?.kill(signal);
-    }
-  };
-  // Caught before there is a command: it may do something that makes others send signals at once.
-  const caught = [...FORWARDED, ...FROM_TERMINAL];
-  for (const signal of caught) {
-    process.on(signal, forward);
-  }
+  // Before there is a command: it may do something that makes others send signals at once.
+  const relay = await SignalRelay.start((signal) => started?.kill(signal));
   try {
-    started = cpuid === null ? start(command, env) : startTracing(command, env, cpuid);
-    return await started.ended;
-  } finally {
-    await endStragglers(watchdog.pid);
-    started?.close();
-    watchdog.stdin.on('error', () => undefined);
-    watchdog.stdin.end('done\n');
-    for (const signal of caught) {
-      process.off(signal, forward);
+    // Neither the processes around the command nor we may keep open what was given to the command alone.
+    descriptors.forEach(closeOnExec);
+    const space = await makeProcessSpace();
+    try {
+      const wrapped = space.wrap(command);
+      started =
+        cpuid === null ? start(wrapped, env, descriptors) : startTracing(wrapped, env, cpuid, descriptors);
+      return await started.ended;
+    } finally {
+      await space.close();
+      started?.close();
     }
+  } finally {
+    giveTerminalBack();
+    relay.close();
   }
 }
 
-function start([file = '', ...args]: readonly string[], env: NodeJS.ProcessEnv): Started {
-  const child = spawn(file, args, { stdio: 'inherit', env });
+function start(
+  [file = '', ...args]: readonly string[],
+  env: NodeJS.ProcessEnv,
+  descriptors: readonly number[],
+): Started {
+  const stdio = Array.from({ length: 1 + Math.max(2, ...descriptors) }, (_, fd) =>
+    fd <= 2 || descriptors.includes(fd) ? fd : ('ignore' as const),
+  );
+  const child = spawn(file, args, { stdio, env });
   const ended = new Promise<CommandEnd>((resolve) => {
     child.once('error', (error) => {
+      process.stderr.write(`softsnp: ${file}: ${errnoCode(error)}\n`);
       resolve({ code: errnoCode(error) === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE, signal: null });
     });
     child.once('exit', (code, signal) => {
@@ -106,8 +91,13 @@ function start([file = '', ...args]: readonly string[], env: NodeJS.ProcessEnv):
   return { ended, kill: (signal) => child.kill(signal), close: () => undefined };
 }
 
-function startTracing(command: readonly string[], env: NodeJS.ProcessEnv, tracing: CpuidTracing): Started {
-  const tracer = new CpuidTracer(command, env, tracing);
+function startTracing(
+  command: readonly string[],
+  env: NodeJS.ProcessEnv,
+  tracing: CpuidTracing,
+  descriptors: readonly number[],
+): Started {
+  const tracer = new CpuidTracer(command, { env, descriptors }, tracing);
   return {
     ended: tracer.ended.then(({ code, signal }) => ({
       code,
@@ -130,46 +120,4 @@ export function endAs(end: CommandEnd): never {
     process.kill(process.pid, end.signal);
   }
   process.exit(end.code);
-}
-
-/** Processes of this mount namespace other than this one and the one named. */
-function others(except: number | undefined): number[] {
-  const namespace = mountNamespace();
-  return readdirSync('/proc')
-    .filter((name) => /^[0-9]+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      if (pid === process.pid || pid === except) {
-        return false;
-      }
-      try {
-        return readlinkSync(`/proc/${pid}/ns/mnt`) === namespace;
-      } catch {
-        // It has just ended, or is another user's and so not of this namespace.
-        return false;
-      }
-    });
-}
-
-async function endStragglers(except: number | undefined): Promise<void> {
-  for (let waitedMs = 0; ; waitedMs += POLL_MS) {
-    const left = others(except);
-    if (left.length === 0) {
-      return;
-    }
-    const signal = waitedMs === 0 ? 'SIGTERM' : waitedMs >= GRACE_MS ? 'SIGKILL' : null;
-    if (signal !== null) {
-      for (const pid of left) {
-        try {
-          process.kill(pid, signal);
-        } catch {
-          // It has ended since.
-        }
-      }
-    }
-    if (waitedMs > 2 * GRACE_MS) {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
 }

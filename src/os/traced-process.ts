@@ -45,13 +45,24 @@ const SHELL = '/bin/sh';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** What a command starts with besides our stdio. */
+export interface Surroundings {
+  readonly env: Environment;
+  /** Descriptors above 2 that it is to have. */
+  readonly descriptors: readonly number[];
+}
+
 /**
  * Starts a command, found in PATH as execvp(3) does, and seizes it.
  *
  * Returns  its process id
  * Errors   CPUID_UNAVAILABLE where a process or a trace of it is refused; FFI_UNAVAILABLE
  */
-export function startTraced(ptrace: Ptrace, command: readonly string[], env: Environment): number {
+export function startTraced(
+  ptrace: Ptrace,
+  command: readonly string[],
+  { env, descriptors }: Surroundings,
+): number {
   const koffi = koffiFor('starting a traced command');
   const libc = koffi.load(null);
   const pipe2 = libc.func('int pipe2(void *fds, int flags)');
@@ -65,7 +76,7 @@ export function startTraced(ptrace: Ptrace, command: readonly string[], env: Env
   const [readEnd, writeEnd] = ends as unknown as readonly [number, number];
   try {
     const stdioFlags = [0, 1, 2].map((fd) => fcntl(fd, F_GETFL, 0) as number);
-    const { calls, arena } = childCalls(command, env, { readEnd, stdioFlags });
+    const { calls, arena } = childCalls(command, env, { readEnd, stdioFlags, descriptors });
     // A handler of ours that ran in the child would write to the pipes it shares with us.
     const before = new Uint8Array(SIGSET_SIZE);
     sigmask(SIG_BLOCK, new Uint8Array(SIGSET_SIZE).fill(0xff), before);
@@ -145,9 +156,14 @@ interface ChildFiles {
   readonly readEnd: number;
   /** Status flags of descriptors 0 to 2; negative for those that are closed. */
   readonly stdioFlags: readonly number[];
+  readonly descriptors: readonly number[];
 }
 
-function childCalls(command: readonly string[], env: Environment, { readEnd, stdioFlags }: ChildFiles) {
+function childCalls(
+  command: readonly string[],
+  env: Environment,
+  { readEnd, stdioFlags, descriptors }: ChildFiles,
+) {
   const environment = Object.entries(env).flatMap(([name, value]) =>
     value === undefined ? [] : [`${name}=${value}`],
   );
@@ -175,6 +191,9 @@ function childCalls(command: readonly string[], env: Environment, { readEnd, std
       call(Sys.fcntl, fd, F_SETFL, flags & ~constants.O_NONBLOCK);
     }
   });
+  for (const fd of descriptors) {
+    call(Sys.fcntl, fd, F_SETFD, 0);
+  }
   // Between here and its seizure nothing else would end it with us.
   call(Sys.prctl, PR_SET_PDEATHSIG, SIGKILL);
   call(Sys.read, readEnd, arena.text(' '), 1);

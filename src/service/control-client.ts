@@ -4,13 +4,13 @@ import { type IncomingMessage, request } from 'node:http';
 import { ERROR_CODES, type ErrorCode } from '../lib/error-codes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
-import { shortSocketPath } from './control-server.ts';
+import { shortSocketPath } from './socket-path.ts';
 
 /**
  * One request.
  *
  * Returns  the document of the answer
- * Errors   CONTROL_UNREACHABLE when nobody is there; else what the host says, MACHINE_REFUSED among it
+ * Errors   CONTROL_UNREACHABLE when nobody is there, CONTROL_DENIED when it is for others; else what the host says, MACHINE_REFUSED among it
  */
 export async function controlRequest(
   socket: string,
@@ -44,7 +44,7 @@ export async function controlEvents(
   follow: boolean,
   onEvent: (line: string) => void,
 ): Promise<void> {
-  const response = await send(socket, 'GET', `/v1/events${follow ? '?follow=1' : ''}`, undefined);
+  const response = await send(socket, 'GET', `/v1/events${follow ? '?follow=1' : ''}`);
   let rest = '';
   try {
     for await (const chunk of response.setEncoding('utf8')) {
@@ -60,12 +60,24 @@ export async function controlEvents(
   }
 }
 
-function send(socket: string, method: string, path: string, body: unknown): Promise<IncomingMessage> {
-  const unreachable = (cause: unknown): EnvironmentError =>
-    new EnvironmentError('CONTROL_UNREACHABLE', `no host answers: ${errnoCode(cause)}`, {
-      where: socket,
-      cause,
-    });
+/** Whether somebody accepts connections there. */
+export function isAnswering(socket: string): Promise<boolean> {
+  return send(socket, 'HEAD', '/').then(
+    (response) => {
+      response.resume();
+      return true;
+    },
+    () => false,
+  );
+}
+
+function send(socket: string, method: string, path: string, body?: unknown): Promise<IncomingMessage> {
+  const unreachable = (cause: unknown): EnvironmentError => {
+    const code = errnoCode(cause);
+    return ['EACCES', 'EPERM'].includes(code)
+      ? new EnvironmentError('CONTROL_DENIED', `may not be used: ${code}`, { where: socket, cause })
+      : new EnvironmentError('CONTROL_UNREACHABLE', `no host answers: ${code}`, { where: socket, cause });
+  };
   return new Promise((resolve, reject) => {
     let short: ReturnType<typeof shortSocketPath>;
     try {

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The control API over HTTP on a unix socket that only its owner can reach. docs/reference/control-api.md */
-import { closeSync, constants, openSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { basename, dirname } from 'node:path';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
 import { environmentErrorOf, errnoCode } from '../os/errno.ts';
 import type { LoggedEvent } from './event-log.ts';
 import { type HostControl, MachineRefusal } from './host-control.ts';
+import { KDS_REQUEST_LIMIT_BYTES } from './kds-door.ts';
 import { SNAPSHOT_LIMIT_BYTES } from './snapshot-document.ts';
+import { shortSocketPath } from './socket-path.ts';
 
-/** A guest's options are the longest body but a snapshot: some paths and a command line. */
+/** A guest's options are the longest usual body: some paths and a command line. */
 const BODY_LIMIT_BYTES = 64 * 1024;
 const RESTORE = 'PUT /v1/snapshot';
+const KDS = 'POST /v1/kds';
+/** Requests with longer ones. */
+const BODY_LIMITS: Readonly<Record<string, number>> = {
+  [RESTORE]: SNAPSHOT_LIMIT_BYTES,
+  [KDS]: KDS_REQUEST_LIMIT_BYTES,
+};
 /** A follower that reads this much too slowly is cut off. */
 const FOLLOWER_LIMIT_BYTES = 4 << 20;
-/** sockaddr_un.sun_path without its NUL. */
-const SOCKET_PATH_LIMIT = 107;
 
 export interface ControlServer {
   readonly path: string;
@@ -27,19 +32,6 @@ export interface ControlServerOptions {
   /** Nobody else may be serving there: the state folder's lock sees to that. */
   readonly path: string;
   readonly onFault: (error: unknown, request: string) => void;
-}
-
-/**
- * A path for bind(2) and connect(2) that is short enough however deep the folder is.
- *
- * Returns  what to use, and what to call when it has been used
- */
-export function shortSocketPath(path: string): { readonly path: string; readonly done: () => void } {
-  if (Buffer.byteLength(path) <= SOCKET_PATH_LIMIT) {
-    return { path, done: () => undefined };
-  }
-  const fd = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
-  return { path: `/proc/self/fd/${fd}/${basename(path)}`, done: () => closeSync(fd) };
 }
 
 /**
@@ -93,6 +85,7 @@ const ROUTES: Readonly<Record<string, Handler>> = {
   'GET /v1/faults': (control) => control.faults(),
   'POST /v1/faults': (control, body) => control.addFault(body),
   'DELETE /v1/faults': (control) => control.clearFaults(),
+  [KDS]: (control, body) => control.kds(body),
   'POST /v1/guests': (control, body) => control.addGuest(body),
   'DELETE /v1/guests/*': (control, _, name) => control.removeGuest(name),
   'GET /v1/snapshot': (control) => control.saveSnapshot(),
@@ -119,7 +112,7 @@ async function serve(
       send(response, 404, problem('CONTROL_UNKNOWN', `no such request: ${asked.slice(0, 80)}`));
       return;
     }
-    const body = await readJson(request, asked === RESTORE ? SNAPSHOT_LIMIT_BYTES : BODY_LIMIT_BYTES);
+    const body = await readJson(request, BODY_LIMITS[asked] ?? BODY_LIMIT_BYTES);
     const answer = await route(control, body, name);
     if (answer instanceof MachineRefusal) {
       const { step, reason, errno, fw_status } = answer;

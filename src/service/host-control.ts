@@ -9,7 +9,7 @@ import { sevRetName } from '../abi/sev-status.ts';
 import { WrappedVlekHashstick } from '../abi/snp-commands.ts';
 import { decodeTcb, encodeTcb, formatTcb, parseTcbText } from '../abi/tcb-version.ts';
 import { buildFirmwareImage, type FirmwareVersion } from '../firmware/secure-processor.ts';
-import { type FaultPlan, formatFaultRule, parseFaultRule } from '../kds/index.ts';
+import { formatFaultRule, type KdsService, parseFaultRule } from '../kds/index.ts';
 import { fromHex, toHex } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import type { Host, ManagementAnswer } from '../machine/index.ts';
@@ -17,6 +17,7 @@ import type { KvmRefusal } from '../vmm/kvm-fd.ts';
 import { formatBlobFault, parseBlobFault } from './blob-faults.ts';
 import { pathsOf } from './device-tree.ts';
 import type { HostService } from './host-service.ts';
+import { answerKdsDocument } from './kds-door.ts';
 import type { BootFailure, GuestSpec, ServedGuest } from './served-guest.ts';
 import { decodeSnapshot, encodeSnapshot, type SnapshotDocument } from './snapshot-document.ts';
 
@@ -50,7 +51,8 @@ export interface Surroundings {
 
 export interface HostControlOptions {
   readonly service: HostService;
-  readonly kdsFaults: FaultPlan;
+  /** The key service of this host, whether it is served or not. */
+  readonly kds: KdsService;
   readonly surroundings: () => Surroundings;
   /** A guest from the words of the command line; the name is checked later. */
   readonly guestSpec: (name: string, options: Readonly<Record<string, string>>) => GuestSpec;
@@ -86,6 +88,7 @@ export class HostControl {
     return {
       ...this.#options.surroundings(),
       product: host.chip.product,
+      csp: host.state.csp,
       chip_id: toHex(host.chip.chipId),
       processor: { ...host.processor, places: pathsOf(this.service.processorPlaces) },
       firmware: this.#firmware(),
@@ -190,7 +193,7 @@ export class HostControl {
     const guests = [...this.service.guests.values()].flatMap(({ spec, faults }) =>
       faults.list().map((fault) => ({ guest: spec.name, rule: formatBlobFault(fault) })),
     );
-    return [...this.#options.kdsFaults.list().map((rule) => ({ rule: formatFaultRule(rule) })), ...guests];
+    return [...this.#options.kds.faults.list().map((rule) => ({ rule: formatFaultRule(rule) })), ...guests];
   }
 
   /** certs=... spoils a guest's certificates (all guests' unless one is named), the rest the key service. */
@@ -203,17 +206,22 @@ export class HostControl {
         faults.add(fault);
       }
     } else {
-      this.#options.kdsFaults.add(parseFaultRule(rule));
+      this.#options.kds.faults.add(parseFaultRule(rule));
     }
     return this.faults();
   }
 
   clearFaults() {
-    this.#options.kdsFaults.clear();
+    this.#options.kds.faults.clear();
     for (const { faults } of this.service.guests.values()) {
       faults.clear();
     }
     return this.faults();
+  }
+
+  /** What the key service says to a client of somebody who serves it elsewhere. */
+  kds(body: unknown) {
+    return answerKdsDocument(this.#options.kds, body);
   }
 
   async addGuest(body: unknown) {
@@ -231,7 +239,7 @@ export class HostControl {
 
   async saveSnapshot(): Promise<SnapshotDocument> {
     const snapshot = await this.service.capture();
-    const document = encodeSnapshot(this.service.host, snapshot, this.#options.kdsFaults.list());
+    const document = encodeSnapshot(this.service.host, snapshot, this.#options.kds.faults.list());
     const guests = snapshot.guests.map(({ spec }) => spec.name);
     this.service.events.emit({ type: 'snapshot', what: 'saved', guests });
     return document;
@@ -243,7 +251,7 @@ export class HostControl {
     if (refused !== null) {
       return launchRefusal(refused.refusal, refused.guest);
     }
-    this.#options.kdsFaults.replace(kdsFaults);
+    this.#options.kds.faults.replace(kdsFaults);
     return this.status();
   }
 

@@ -2,7 +2,7 @@
 /** CPUID of a command under a real kernel: threads, children, signals and stops of a C program. */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -82,7 +82,7 @@ class Running {
 
   async up(): Promise<this> {
     await this.says(/^up (\d+)$/m);
-    this.pid = Number(/^up (\d+)$/m.exec(this.#said)![1]);
+    this.pid = outerPid(this.child.pid!, /^up (\d+)$/m.exec(this.#said)![1]!);
     return this;
   }
 
@@ -98,6 +98,19 @@ class Running {
       return 'gone';
     }
   }
+}
+
+/** What a child of softsnp is called here that has another number in its pid namespace. */
+function outerPid(parent: number, inner: string): number {
+  const isIt = (pid: string): boolean => {
+    try {
+      const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+      return new RegExp(`^PPid:\\s*${parent}$[^]*^NSpid:.*\\s${inner}$`, 'm').test(status);
+    } catch {
+      return false;
+    }
+  };
+  return Number(readdirSync('/proc').find(isIt));
 }
 
 beforeAll(() => {

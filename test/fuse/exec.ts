@@ -5,6 +5,7 @@ import { testTree } from '../../src/devices/fuse/testing.ts';
 import { utf8 } from '../../src/lib/bytes.ts';
 import { EnvironmentError } from '../../src/lib/errors.ts';
 import { arrivedInNamespaces, enterNamespaces, raiseLoopback } from '../../src/os/namespaces.ts';
+import { privateFolder } from '../../src/os/private-folder.ts';
 import { PrivateTree } from '../../src/os/private-tree.ts';
 import { endAs, runCommand } from '../../src/os/run-command.ts';
 
@@ -17,7 +18,7 @@ try {
   if (network) {
     raiseLoopback();
   }
-  const tree = new PrivateTree();
+  const tree = new PrivateTree(privateFolder());
   const served = await serveTree(tree.folder(), {
     root: testTree(),
     onFault: (error) => console.error(error),

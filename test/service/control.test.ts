@@ -4,7 +4,6 @@ import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync }
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { FaultPlan } from '../../src/kds/index.ts';
 import { toHex } from '../../src/lib/bytes.ts';
 import { tryLock } from '../../src/os/ofd-lock.ts';
 import { controlEvents, controlRequest } from '../../src/service/control-client.ts';
@@ -14,18 +13,18 @@ import {
   startControlServer,
 } from '../../src/service/control-server.ts';
 import { HostControl } from '../../src/service/host-control.ts';
+import { remoteKds } from '../../src/service/kds-door.ts';
 import type { GuestKey } from '../../src/service/served-guest.ts';
 import { askExtReport, guestSpec, judge, type ServiceHost, serviceHost } from './service-host.ts';
 
 let host: ServiceHost;
 let server: ControlServer;
-const kdsFaults = new FaultPlan();
 const broken: unknown[] = [];
 
 const start = (path: string): Promise<ControlServer> =>
   startControlServer({
     control: new HostControl({
-      ...{ service: host.service, kdsFaults },
+      ...{ service: host.service, kds: host.kds },
       surroundings: () => ({ state: host.folder, pid: 1, devices: null, kds: null }),
       guestSpec: (name, { key }) => guestSpec(name, key === 'vlek' ? 'vlek' : 'auto'),
       keptSpec: (name, { key }) => guestSpec(name, key as GuestKey),
@@ -43,7 +42,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await server.close();
   await host.close();
-  kdsFaults.clear();
   expect(broken.splice(0)).toEqual([]);
 });
 
@@ -111,6 +109,13 @@ describe('the control socket', () => {
     ['POST', '/v1/faults', { rule: 'certs=busy', guest: 'b' }, /^GUEST_UNKNOWN/],
     ['POST', '/v1/guests', { name: 'a' }, /^OPTION_INVALID: "a"/],
     ['POST', '/v1/guests', { name: 'b', options: { smp: 2 } }, /^OPTION_INVALID: options.smp/],
+    ['POST', '/v1/kds', { method: 'GET' }, /^OPTION_INVALID: target/],
+    [
+      'POST',
+      '/v1/kds',
+      { method: 'GET', target: '/', source: '', port: 'public', csp: null, body: 'x' },
+      /^OPTION_INVALID: body/,
+    ],
     ['DELETE', '/v1/guests/b', undefined, /^GUEST_UNKNOWN/],
     ['DELETE', '/v1/guests/%2e%2e', undefined, /^GUEST_UNKNOWN/],
     ['POST', '/v1/commit', 'x'.repeat(70_000), /^OPTION_INVALID: request: more than/],
@@ -210,6 +215,24 @@ describe('the control API', () => {
     ]);
     expect(await ask('DELETE', '/v1/faults')).toEqual([]);
     expect(await ask('GET', '/v1/faults')).toEqual([]);
+  });
+
+  it('answers for the key service, with its faults, whoever serves it', async () => {
+    const asked = { method: 'GET', target: '/vcek/v1/Milan/crl', source: 'a', port: 'public', csp: null };
+    const kds = remoteKds(server.path, 'a');
+    const direct = { ...asked, port: 'public' as const, source: '127.0.0.1', body: new Uint8Array(0) };
+    const list = await kds.answer(direct);
+    expect(list.status).toBe(200);
+    expect(await ask('POST', '/v1/kds', asked)).toMatchObject({ status: 200, body: toHex(list.body) });
+    await ask('POST', '/v1/faults', { rule: 'crl=503:7*1' });
+    await ask('POST', '/v1/faults', { rule: 'crl=slow:20*1' });
+    expect(await kds.answer(direct)).toMatchObject({ status: 503, headers: { 'retry-after': '7' } });
+    expect(await ask('GET', '/v1/faults')).toEqual([{ rule: 'crl=slow:20*1' }]);
+    expect(await kds.answer(direct)).toMatchObject({ status: 200, delivery: { kind: 'slow', value: 20 } });
+    const sticks = { ...asked, method: 'POST', port: 'provider', csp: 'CN=softsnp.example' };
+    const target = '/vlek/v1/Milan/hash_sticks?blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219';
+    const body = toHex(Buffer.from(JSON.stringify({ hwids: new Array(1024).fill('ab'.repeat(64)) })));
+    expect(await ask('POST', '/v1/kds', { ...sticks, target, body })).toMatchObject({ status: 200 });
   });
 
   it('adds and removes guests', async () => {

@@ -16,7 +16,6 @@ import { SEV_ISSUE_CMD, SevIssueCmd, SevUserCmd } from '../../src/abi/dev-sev.ts
 import { Errno } from '../../src/abi/errno.ts';
 import { encodeTcb } from '../../src/abi/tcb-version.ts';
 import type { FileHandle, FileNode } from '../../src/devices/fuse/filesystem.ts';
-import { FaultPlan } from '../../src/kds/index.ts';
 import { BugError, EnvironmentError } from '../../src/lib/errors.ts';
 import { tryLock } from '../../src/os/ofd-lock.ts';
 import type { HostEvent } from '../../src/service/event-log.ts';
@@ -72,7 +71,7 @@ function begin(): void {
     },
   });
   control = new HostControl({
-    ...{ service: host.service, kdsFaults: new FaultPlan() },
+    ...{ service: host.service, kds: host.kds },
     surroundings: () => ({ state: host.folder, pid: 1, devices: null, kds: null }),
     guestSpec: (name) => guestSpec(name),
     keptSpec: (name) => guestSpec(name),

@@ -12,6 +12,7 @@ import { MsgReportRsp } from '../../src/abi/guest-message.ts';
 import { decodeCertificateTable } from '../../src/certs/table.ts';
 import type { ChipConfig } from '../../src/firmware/chip.ts';
 import type { SevGuestReply } from '../../src/guest/sev-guest.ts';
+import { Fleet, KdsService } from '../../src/kds/index.ts';
 import { defaultImage, parseOvmf, planLaunch } from '../../src/launch/index.ts';
 import { writeU32 } from '../../src/lib/bytes.ts';
 import { VirtualClock } from '../../src/lib/clock.ts';
@@ -34,6 +35,8 @@ export interface ServiceHost {
   readonly folder: string;
   readonly service: HostService;
   readonly clock: VirtualClock;
+  /** Its key service. */
+  readonly kds: KdsService;
   /** What was saved, oldest first. */
   readonly saved: HostState[];
   add(name: string, key?: GuestKey): Promise<ServedGuest>;
@@ -70,7 +73,9 @@ export function serviceHost(
   };
   const events = new EventLog(() => clock.nowMs());
   const deps: HostDeps = { crypto, random, clock, trace: (step) => events.emit({ type: 'trace', step }) };
-  const host = new Host(deps, earlier ?? newHostState(crypto, random, 'Milan', { seed }), options.chip);
+  const state = earlier ?? newHostState(crypto, random, 'Milan', { seed });
+  const host = new Host(deps, state, options.chip);
+  const kds = new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random });
   const saved: HostState[] = [];
   const service = new HostService({
     ...{ host, events },
@@ -96,7 +101,7 @@ export function serviceHost(
     },
   });
   return {
-    ...{ folder, service, clock, saved },
+    ...{ folder, service, clock, kds, saved },
     async add(name, key) {
       const answer = await service.addGuest(guestSpec(name, key));
       if (!answer.ok) {

@@ -10,7 +10,6 @@ import { guestSpecOf } from '../../src/cli/guest-specs.ts';
 import type { DirectoryNode, FileNode, FsNode } from '../../src/devices/fuse/filesystem.ts';
 import { TestFile, TestMemory } from '../../src/devices/testing.ts';
 import type { SevGuestReply } from '../../src/guest/sev-guest.ts';
-import { FaultPlan } from '../../src/kds/index.ts';
 import { toHex } from '../../src/lib/bytes.ts';
 import type { HostState } from '../../src/machine/index.ts';
 import { HostControl, MachineRefusal } from '../../src/service/host-control.ts';
@@ -26,7 +25,6 @@ import {
 
 export interface SnapshotHost extends ServiceHost {
   readonly control: HostControl;
-  readonly kdsFaults: FaultPlan;
   guest(name: string): ServedGuest;
   /** Adds a guest through the control API. */
   launch(name: string, options?: Readonly<Record<string, string>>): Promise<void>;
@@ -41,16 +39,15 @@ export function snapshotHost(
   options: ServiceHostOptions = {},
 ): SnapshotHost {
   const host = serviceHost(seed, earlier, options);
-  const kdsFaults = new FaultPlan();
   const { crypto } = host.service.host.deps;
   const control = new HostControl({
-    ...{ service: host.service, kdsFaults },
+    ...{ service: host.service, kds: host.kds },
     surroundings: () => ({ state: '', pid: 1, devices: null, kds: null }),
     guestSpec: (name, words) => guestSpecOf(crypto, { name, words }, DEFAULTS),
     keptSpec: (name, words) => guestSpecOf(crypto, { name, words }, {}),
   });
   return {
-    ...{ ...host, control, kdsFaults },
+    ...{ ...host, control },
     guest: (name) => host.service.guests.get(name)!,
     async launch(name, more = {}) {
       const answer = await control.addGuest({ name, options: more });

@@ -271,7 +271,7 @@ describe('a snapshot', () => {
       host.control.addFault({ rule });
     }
     expect((await askExtReport(host.guest('a'))).ret).toBe(0);
-    host.kdsFaults.take('vcek');
+    host.kds.faults.take('vcek');
     const before = host.control.faults();
     expect(before).toEqual([
       { rule: 'vcek=429:10*2' },
@@ -447,7 +447,7 @@ describe('saving', () => {
   it('refuses what could not be restored for its size', async () => {
     begin();
     const rule = parseFaultRule(`vcek=429:${'1'.repeat(5000)}`);
-    host.kdsFaults.replace(new Array(3400).fill(rule));
+    host.kds.faults.replace(new Array(3400).fill(rule));
     await expect(host.control.saveSnapshot()).rejects.toMatchObject({ code: 'SNAPSHOT_UNAVAILABLE' });
   });
 });

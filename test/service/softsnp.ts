@@ -2,21 +2,13 @@
 /** softsnp as a process of its own, as root and as an ordinary user. */
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ffiAvailable } from '../../src/os/libc.ts';
+
+export { openFuse } from '../fuse-access.ts';
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -27,7 +19,10 @@ export const bin = process.env['SOFTSNP_BIN'] ?? join(root, 'bin', 'softsnp.js')
 export const LONG = process.env['SOFTSNP_LONG'] === '1';
 
 export const isRoot = process.geteuid?.() === 0;
-const NOBODY = 65_534;
+
+/** A user that owns nothing here: nobody, unless whoever runs the tests has made one for them (UID:GID). */
+const [uid = 0, gid = uid] = (process.env['SOFTSNP_TEST_USER'] ?? '65534:65534').split(':').map(Number);
+export const ORDINARY = { uid, gid };
 
 /** Who runs softsnp, and what stands in the way. */
 export interface Identity {
@@ -40,11 +35,19 @@ function obstacle(options: SpawnOptions): string | null {
   if (!ffiAvailable() || !existsSync('/dev/fuse')) {
     return 'koffi or /dev/fuse is missing';
   }
-  const allowed = options.uid === undefined ? '' : 'test -r "$0" && ';
-  const inside = isRoot && options.uid === undefined ? 'unshare -m true' : 'unshare -Urm true';
-  return spawnSync('sh', ['-c', allowed + inside, bin], { stdio: 'ignore', ...asSync(options) }).status === 0
-    ? null
-    : 'this user cannot read the project, or the kernel forbids namespaces';
+  const can = (...command: string[]): boolean =>
+    spawnSync(command[0]!, command.slice(1), { stdio: 'ignore', ...asSync(options) }).status === 0;
+  if (![bin, join(root, 'node_modules', 'koffi', 'package.json')].every((path) => can('test', '-r', path))) {
+    return `this user cannot read ${root}: clone it where everybody may`;
+  }
+  if (!can(process.execPath, '-e', '0')) {
+    return `this user cannot run ${process.execPath}`;
+  }
+  if (!can('test', '-r', '/dev/fuse', '-a', '-w', '/dev/fuse')) {
+    return 'this user cannot open /dev/fuse';
+  }
+  const unshare = isRoot && options.uid === undefined ? ['-m', 'true'] : ['-Urm', 'true'];
+  return can('unshare', ...unshare) ? null : 'the kernel forbids namespaces to this user';
 }
 
 const asSync = ({ uid, gid }: SpawnOptions) => (uid === undefined ? {} : { uid, gid: gid! });
@@ -59,18 +62,8 @@ function identity(who: string, options: SpawnOptions): Identity {
 
 /** Root where we are root, and a user with no rights in either case. */
 export const identities: readonly Identity[] = isRoot
-  ? [identity('root', {}), identity('an ordinary user', { uid: NOBODY, gid: NOBODY })]
+  ? [identity('root', {}), identity('an ordinary user', ORDINARY)]
   : [identity('an ordinary user', {})];
-
-/** Lets everybody open /dev/fuse, as distributions do, until the function returned is called. */
-export function openFuse(): () => void {
-  if (!isRoot || !existsSync('/dev/fuse')) {
-    return () => undefined;
-  }
-  const { mode } = statSync('/dev/fuse');
-  chmodSync('/dev/fuse', 0o666);
-  return () => chmodSync('/dev/fuse', mode & 0o777);
-}
 
 /** A folder of this user's own. */
 export function folderOf({ options }: Identity): string {
