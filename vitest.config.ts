@@ -1,13 +1,24 @@
 import { defineConfig } from 'vitest/config';
 
+/** Everything, with as many rounds as it takes: .ci/run does that, folder by folder. */
+const long = process.env['SOFTSNP_LONG'] === '1';
+
+/** Whole processes by the dozen: left out of the two minutes that a change waits for. */
+const SLOW = [
+  'test/cpuid/**',
+  'test/service/exec.test.ts',
+  'test/service/host-faults.test.ts',
+  'test/service/up-faults.test.ts',
+];
+
 export default defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
-    exclude: ['test/oracle/**', 'node_modules/**', 'dist/**'],
+    exclude: ['test/oracle/**', 'node_modules/**', 'dist/**', ...(long ? [] : SLOW)],
     globalSetup: ['test/fuse-access.ts'],
     // Some tests race real processes on a shared machine. CI gives each a second chance and prints which took it.
     retry: process.env['CI'] === 'true' ? 1 : 0,
     // What runs many rounds takes its time on a machine that others use.
-    testTimeout: process.env['SOFTSNP_LONG'] === '1' ? 300_000 : 30_000,
+    testTimeout: long ? 300_000 : 30_000,
   },
 });
