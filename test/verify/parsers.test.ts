@@ -27,7 +27,7 @@ import { INDEX, vector } from './vectors.ts';
 
 const CASES = LONG ? 1_000_000 : 2000;
 /** Of those that are judged as evidence, with a signature each. */
-const JUDGED = LONG ? 100_000 : 300;
+const JUDGED = LONG ? 50_000 : 300;
 
 const milan = forge('Milan');
 const turin = forge('Turin');

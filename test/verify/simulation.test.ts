@@ -2,7 +2,7 @@
 /**
  * A host that commits firmware, sets its reported TCB, swaps keys and renews its blob, in any order and with faults in
  * between, and a guest that fetches report and blob meanwhile. The verifier must accept exactly what fits together and
- * is whole. Each run follows from its seed; SOFTSNP_LONG=1 runs a hundred thousand.
+ * is whole. Each run follows from its seed; SOFTSNP_LONG=1 runs thirty thousand.
  */
 import { describe, expect, it } from 'vitest';
 import { ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID } from '../../src/abi/cert-table.ts';
@@ -12,7 +12,7 @@ import { explain, parsePolicy, VerifyCache } from '../../src/verify/index.ts';
 import { type Draw, drawOf } from './draw.ts';
 import { AT_MS, crypto, errorsOf, flipped, forge, judge, LONG, say } from './soft.ts';
 
-const SEEDS = LONG ? 100_000 : 300;
+const SEEDS = LONG ? 30_000 : 300;
 
 const milan = forge('Milan');
 const other = forge('Milan', 2);

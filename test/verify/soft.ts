@@ -15,7 +15,7 @@ export const AT_MS = VECTOR_TIME_MS;
 /** Scale of the long loops: SOFTSNP_LONG=1 tries every bit and every byte. */
 export const LONG = process.env['SOFTSNP_LONG'] === '1';
 if (LONG) {
-  vi.setConfig({ testTimeout: 1_800_000 });
+  vi.setConfig({ testTimeout: 1_800_000, hookTimeout: 300_000 });
 }
 /** What a long run counted; short ones have nothing to tell. */
 export function say(text: string): void {

@@ -12,12 +12,12 @@ import {
   P,
   plus,
   replaced,
-  twice,
   type VectorCase,
   valued,
   without,
 } from './case.ts';
 import { int, name, oid, tlv, validity } from './der.ts';
+import { hwIdCases, splCases } from './extension-cases.ts';
 import { ecSpki, type LeafChanges, rsa2048, spkiOf, VECTOR_TIME_MS } from './forge.ts';
 import { SIGNINGS } from './signing.ts';
 
@@ -376,72 +376,6 @@ function* timeCases(cases: Cases): Generator<VectorCase> {
       );
     }
   }
-}
-
-const SPLS: readonly (readonly [name: string, suffix: string])[] = [
-  ['bl-spl', '3.1'],
-  ['tee-spl', '3.2'],
-  ['snp-spl', '3.3'],
-  ['ucode-spl', '3.8'],
-  ['fmc-spl', '3.9'],
-];
-
-const OTHERS: readonly (readonly [name: string, suffix: string])[] = [
-  ['struct-version', '1'],
-  ['product', '2'],
-  ['spl4', '3.4'],
-  ['spl5', '3.5'],
-  ['spl6', '3.6'],
-  ['spl7', '3.7'],
-  ['hwid', '4'],
-];
-
-/** Components of the TCB that are no bytes, and extensions that come twice. */
-function* splCases(cases: Cases): Generator<VectorCase> {
-  const isTurin = cases.forge.product === 'Turin';
-  const has = (suffix: string): boolean => suffix !== (isTurin ? '3.4' : '3.9');
-  for (const [spl, suffix] of SPLS.filter(([, suffix]) => has(suffix))) {
-    for (const [title, what, value] of [
-      ['256', '256', int(256)],
-      ['negative', '-1', fromHex('0201ff')],
-      ['padded', 'in two bytes where one is enough', fromHex('02020018')],
-      ['raw', 'a bare byte', fromHex('18')],
-    ] as const) {
-      yield cases.case(
-        `leaf-${spl}-${title}`,
-        `${spl}: ${what}.`,
-        { leaf: { extensions: valued(`${ARC}.${suffix}`, value) } },
-        ['CERT_EXTENSION_INVALID', 'TCB_MISMATCH'],
-      );
-    }
-  }
-  for (const [name, suffix] of [...SPLS, ...OTHERS].filter(([, suffix]) => has(suffix))) {
-    yield cases.case(
-      `leaf-${name}-twice`,
-      `${name} twice.`,
-      { leaf: { extensions: twice(`${ARC}.${suffix}`) } },
-      ['CERT_EXTENSION_DUPLICATE'],
-    );
-  }
-}
-
-/** hwID of wrong sizes, cut from the chip's own id and what may follow it. */
-function* hwIdCases(cases: Cases, sizes: readonly number[]): Generator<VectorCase> {
-  const { chipId } = cases.forge;
-  for (const size of sizes) {
-    const hwId = concat(chipId, chipId).slice(0, size);
-    const isStart = size <= 64 && hwId.every((byte, i) => byte === chipId[i]);
-    const rest = isStart ? chipId.subarray(size) : chipId;
-    yield cases.case(`leaf-hwid-${size}`, `hwID of ${size} bytes.`, { leaf: { hwId } }, [
-      'CERT_EXTENSION_INVALID',
-      ...(rest.some((byte) => byte !== 0) ? (['CHIP_ID_MISMATCH'] as const) : []),
-    ]);
-  }
-}
-
-/** What looks odd in a Genoa certificate. */
-export function* genoaCases(cases: Cases): Generator<VectorCase> {
-  yield* hwIdCases(cases, [0, 8, 63, 65, 66]);
 }
 
 /** AMD's name with a serialNumber attribute before the common name, as some test tools write it. */
