@@ -39,7 +39,7 @@ export const EXPLANATIONS: Readonly<Record<Peer['id'], readonly Explanation[]>> 
     accepts('snpguest-key-kind', /-claimed-as-|report-signing-key/),
     accepts(
       'snpguest-report-form',
-      /report-(version-|signature-algo|key-info|reserved-tail|policy-bit|launch-tcb|committed-tcb)/,
+      /report-(version-|signature-algo|key-info|reserved-tail|policy-bit|launch-tcb|committed-)/,
     ),
     accepts('snpguest-product', /report-cpu-of-|report-v.-told-/),
     accepts('snpguest-policy', /report-debug/),
