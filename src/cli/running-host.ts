@@ -20,7 +20,6 @@ export interface RunningHost {
   readonly kds: KdsService;
   /** A device could not answer a client: a line for the operator. */
   readonly onFault: (error: unknown, request: string) => void;
-  readonly onLog: (line: string) => void;
   /**
    * Launches a guest.
    *
@@ -85,7 +84,6 @@ function startHost(opened: OpenHostState, options: MachineOptions, kds: KdsOptio
     opened,
     service,
     kds: new KdsService({ fleet: Fleet.ofHost(crypto, state), clock, random, ...kds }),
-    onLog: log,
     onFault: (error, request) => {
       const what = error instanceof Error ? error.message : String(error);
       log(`${request}: ${what}`);

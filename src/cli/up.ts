@@ -108,7 +108,7 @@ async function start(args: Args, running: RunningHost, closing: (() => Promise<v
 
 function startDevices(
   where: string,
-  { opened, service, onFault, onLog }: RunningHost,
+  { opened, service, onFault }: RunningHost,
 ): Promise<DeviceFolder> {
   const isSystem = where === 'system';
   const [first] = service.guests.keys();
@@ -118,7 +118,8 @@ function startDevices(
     });
   }
   return serveDevices({
-    ...{ service, onFault, onLog },
+    ...{ service, onFault },
+    onMissing: (line) => onFault(line, '--devices system'),
     folder: isSystem ? systemFolder(opened.directory.path) : where,
     system: isSystem ? first! : null,
     record: opened.directory.fileOf(MOUNT_RECORD),
@@ -142,6 +143,7 @@ function startControl(
       state: opened.directory.path,
       pid: process.pid,
       devices: devices?.target ?? null,
+      system: devices?.system ?? null,
       kds: kds?.http ?? null,
     }),
     guestSpec: (name, words) => guestSpecOf(opened.crypto, { name, words }, defaults),

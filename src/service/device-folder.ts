@@ -12,12 +12,14 @@ import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 import { detachStale, makeMountPoint } from '../os/fuse-mount.ts';
 import { orUnwritable, replaceFile } from '../os/state-dir.ts';
-import { LiveDirectory, type Places, treeOf } from './device-tree.ts';
+import { LiveDirectory, type Places, pathsOf, treeOf } from './device-tree.ts';
 import type { HostService } from './host-service.ts';
 
 export interface DeviceFolder {
   /** DIR/host holds what a host has, DIR/guests/NAME what a guest has, at the usual paths below. */
   readonly target: string;
+  /** Paths of the system at which devices are shown too; null when that was not asked for. */
+  readonly system: readonly string[] | null;
   /** Leaves every place. Idempotent. */
   close(): Promise<void>;
 }
@@ -31,7 +33,8 @@ export interface DeviceFolderOptions {
   /** File that names the places in use, for the start after a kill -9. */
   readonly record: string;
   readonly onFault: (error: unknown, request: string) => void;
-  readonly onLog: (line: string) => void;
+  /** A place of the system at which nothing could be shown, and why: a line for the operator. */
+  readonly onMissing: (line: string) => void;
 }
 
 /** Paths without which programs find nothing; others are shown where the system allows it. */
@@ -73,10 +76,13 @@ export async function serveDevices(options: DeviceFolderOptions): Promise<Device
   };
   try {
     tree = await serveTree(folder, { root, onFault });
+    const shown: string[] = [];
     for (const [path, { inner, node }] of Object.entries(system)) {
-      await showAt(tree, path, inner, node, made, options.onLog);
+      if (await showAt(tree, path, inner, node, made, options.onMissing)) {
+        shown.push(...pathsOf({ [path]: node }));
+      }
     }
-    return { target: tree.target, close };
+    return { target: tree.target, system: options.system === null ? null : shown, close };
   } catch (error) {
     await close();
     throw error;
@@ -129,18 +135,20 @@ async function showAt(
   inner: string,
   { kind }: FsNode,
   made: string[],
-  onLog: (line: string) => void,
-): Promise<void> {
+  onMissing: (line: string) => void,
+): Promise<boolean> {
   try {
     await detachStale(path);
     made.push(...makePlace(path, kind === 'file'));
     await tree.bind(inner, path);
+    return true;
   } catch (error) {
     const why = error instanceof EnvironmentError ? error.message : `${path}: ${errnoCode(error)}`;
     if (REQUIRED.has(path)) {
       throw new EnvironmentError('MOUNT_REFUSED', why, { where: path, cause: error });
     }
-    onLog(`not shown at its place in the system: ${why}`);
+    onMissing(`not shown at its place in the system: ${why}`);
+    return false;
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What is to be in the certificate blobs that a host keeps for its guests. */
 import type { EndorsementKind } from '../keys/index.ts';
+import { EnvironmentError } from '../lib/errors.ts';
 import { certificateBlob, type Host } from '../machine/index.ts';
 import type { GuestKey, ServedGuest } from './served-guest.ts';
 
@@ -12,6 +13,22 @@ export function signingKeyOf({ psp }: Host): EndorsementKind {
 /** Kind and TCB of the key that a guest's certificates are to be for. */
 export function keyFor(host: Host, key: GuestKey): string {
   return `${kindFor(host, key)} ${host.psp.exportState().reported_tcb}`;
+}
+
+/**
+ * Loads the provider's VLEK for the reported TCB when guests have its certificates and it is gone: without it
+ * none of their reports would be signed by the key they have certificates for.
+ *
+ * Errors   MACHINE_REFUSED
+ */
+export function provideVlek(host: Host, guests: Iterable<ServedGuest>): void {
+  if (signingKeyOf(host) === 'VLEK' || ![...guests].some(({ spec }) => spec.key === 'vlek')) {
+    return;
+  }
+  const loaded = host.loadVlek();
+  if (!loaded.ok) {
+    throw new EnvironmentError('MACHINE_REFUSED', loaded.message, { where: 'SNP_VLEK_LOAD' });
+  }
 }
 
 /** Contents for each of these guests: one certificate for all guests of a kind. */
@@ -28,6 +45,7 @@ export function blobsOf(
   });
 }
 
-function kindFor(host: Host, key: GuestKey): EndorsementKind {
+/** Which key a guest's certificates are for now. */
+export function kindFor(host: Host, key: GuestKey): EndorsementKind {
   return key === 'auto' ? signingKeyOf(host) : key === 'vcek' ? 'VCEK' : 'VLEK';
 }

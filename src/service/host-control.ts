@@ -16,6 +16,7 @@ import type { Host, ManagementAnswer } from '../machine/index.ts';
 import type { KvmRefusal } from '../vmm/kvm-fd.ts';
 import { formatBlobFault, parseBlobFault } from './blob-faults.ts';
 import { pathsOf } from './device-tree.ts';
+import { kindFor } from './host-blobs.ts';
 import type { HostService } from './host-service.ts';
 import { answerKdsDocument } from './kds-door.ts';
 import type { BootFailure, GuestSpec, ServedGuest } from './served-guest.ts';
@@ -45,6 +46,8 @@ export interface Surroundings {
   readonly pid: number;
   /** Folder with the devices; null when none are shown. */
   readonly devices: string | null;
+  /** Paths of the system at which they are shown too; null when that was not asked for. */
+  readonly system: readonly string[] | null;
   /** Base address of the key service; null when none is served. */
   readonly kds: string | null;
 }
@@ -178,6 +181,11 @@ export class HostControl {
 
   /** Takes the VLEK away: the VCEK signs again. */
   async removeVlek() {
+    const holder = [...this.service.guests.values()].find(({ spec }) => spec.key === 'vlek');
+    if (holder !== undefined) {
+      const message = 'has the certificates of the VLEK; remove it first';
+      throw new InputError('OPTION_INVALID', message, { where: `guest ${holder.spec.name}` });
+    }
     const refused = await this.#change('VLEK removal', (host) => {
       const answer = host.unloadVlek();
       return answer === null
@@ -263,6 +271,7 @@ export class HostControl {
       vcpus: guest.vcpuCount,
       measurement: toHex(measurement),
       certs: blob.name,
+      certs_for: spec.certs === null ? kindFor(this.service.host, spec.key) : null,
       certs_in_step: this.service.isInStep(served),
       places: pathsOf(door.places),
       requests: { served: queue.served, waiting: queue.waiting },

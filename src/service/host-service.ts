@@ -18,12 +18,13 @@ import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { type Host, type HostState, pointOf } from '../machine/index.ts';
 import { tryLockBlobs } from '../os/blob-file.ts';
 import { orUnwritable, type PreparedFile } from '../os/state-dir.ts';
+import type { KvmRefusal } from '../vmm/kvm-fd.ts';
 import { Changes } from './changes.ts';
 import type { Places } from './device-tree.ts';
 import type { EventLog } from './event-log.ts';
 import { guardedSevFile } from './guarded-sev.ts';
 import { GuestDoor } from './guest-door.ts';
-import { signingKeyOf } from './host-blobs.ts';
+import { provideVlek, signingKeyOf } from './host-blobs.ts';
 import { KeptFiles } from './kept-files.ts';
 import {
   driverStateOf,
@@ -150,9 +151,12 @@ export class HostService {
   /**
    * Launches a guest and waits until its system is up.
    *
+   * A guest that is to have the VLEK's certificates brings the VLEK with it.
+   *
    * Returns  the guest, or the call that was refused
    * Errors   OPTION_INVALID for a name that is taken or cannot be one; LOCK_FAILED, FILE_UNREADABLE,
-   *          STATE_UNWRITABLE when its certificates cannot be served; nothing of it is left then
+   *          STATE_UNWRITABLE when its certificates cannot be served; BLOB_BUSY, CHANGE_INCOMPLETE when the
+   *          VLEK cannot be loaded; nothing of it is left then
    */
   addGuest(spec: GuestSpec): Promise<ServeAnswer> {
     return this.#turns.take(async () => {
@@ -163,6 +167,11 @@ export class HostService {
       }
       const { served } = answer;
       try {
+        const refused = await this.#loadVlekFor(spec);
+        if (refused !== null) {
+          this.#end(this.host, served);
+          return refused;
+        }
         this.#files.settle(this.host, [served]);
       } catch (error) {
         this.#end(this.host, served);
@@ -173,6 +182,17 @@ export class HostService {
       this.events.emit({ type: 'guest', guest: spec.name, what: 'added' });
       return answer;
     });
+  }
+
+  async #loadVlekFor({ key }: GuestSpec): Promise<KvmRefusal | null> {
+    if (key !== 'vlek' || this.signingKey === 'VLEK') {
+      return null;
+    }
+    const loaded = await this.#change('SNP_VLEK_LOAD', (host) => host.loadVlek());
+    if (loaded === null) {
+      throw new EnvironmentError('BLOB_BUSY', 'a certificate blob stayed locked; no VLEK was loaded');
+    }
+    return loaded.ok ? null : { ...loaded, step: 'SNP_VLEK_LOAD' };
   }
 
   #serving(host: Host, name: string): ServeOptions {
@@ -246,27 +266,35 @@ export class HostService {
    * and writes the blobs anew. What cannot be written is taken back. Where there is no way back a guest whose
    * certificates are not of the key that signs gets none, until a later change or its own next try writes them.
    *
+   * A VLEK goes with the reported TCB that it was wrapped for. When guests have its certificates, the one for the
+   * new TCB is loaded in the same change, as the provider's tool would do.
+   *
    * Returns  null, with nothing done, when somebody keeps a blob locked for longer than a report takes
    * Errors   STATE_UNWRITABLE with nothing changed; CHANGE_INCOMPLETE
    */
   change<T>(command: string, work: (host: Host) => Eventually<T>): Promise<T | null> {
-    return this.#turns.take(async () => {
-      const update = await this.#lockBlobs();
-      if (update === null) {
-        return null;
-      }
+    return this.#turns.take(() => this.#change(command, work));
+  }
+
+  /** The same in the turn of somebody who has it. */
+  async #change<T>(command: string, work: (host: Host) => Eventually<T>): Promise<T | null> {
+    const update = await this.#lockBlobs();
+    if (update === null) {
+      return null;
+    }
+    try {
+      this.#changes.begin(command);
+      const before = pointOf(this.host);
       try {
-        this.#changes.begin(command);
-        const before = pointOf(this.host);
-        try {
-          return await work(this.host);
-        } finally {
-          this.#changes.complete(command, before);
-        }
+        const answer = await work(this.host);
+        provideVlek(this.host, this.#guests.values());
+        return answer;
       } finally {
-        update.release();
+        this.#changes.complete(command, before);
       }
-    });
+    } finally {
+      update.release();
+    }
   }
 
   /**
@@ -339,6 +367,10 @@ export class HostService {
       if (!staged.ok) {
         return staged;
       }
+      provideVlek(
+        staged.host,
+        staged.guests.map(({ served }) => served),
+      );
       const update = await this.#lockBlobs();
       if (update === null) {
         throw new EnvironmentError('BLOB_BUSY', 'a certificate blob stayed locked; nothing was restored');

@@ -12,7 +12,7 @@ import {
   type ControlServer,
   startControlServer,
 } from '../../src/service/control-server.ts';
-import { HostControl } from '../../src/service/host-control.ts';
+import { HostControl, type HostStatus } from '../../src/service/host-control.ts';
 import { remoteKds } from '../../src/service/kds-door.ts';
 import type { GuestKey } from '../../src/service/served-guest.ts';
 import { askExtReport, guestSpec, judge, type ServiceHost, serviceHost } from './service-host.ts';
@@ -25,7 +25,7 @@ const start = (path: string): Promise<ControlServer> =>
   startControlServer({
     control: new HostControl({
       ...{ service: host.service, kds: host.kds },
-      surroundings: () => ({ state: host.folder, pid: 1, devices: null, kds: null }),
+      surroundings: () => ({ state: host.folder, pid: 1, devices: null, system: null, kds: null }),
       guestSpec: (name, { key }) => guestSpec(name, key === 'vlek' ? 'vlek' : 'auto'),
       keptSpec: (name, { key }) => guestSpec(name, key as GuestKey),
     }),
@@ -194,6 +194,18 @@ describe('the control API', () => {
     expect(await ask('DELETE', '/v1/vlek')).toEqual({ signing_key: 'VCEK' });
     expect(await ask('DELETE', '/v1/vlek')).toEqual({ signing_key: 'VCEK' });
     expect(await reportOf()).toEqual({ key: 'VCEK', tcb: 0xdb18000000000004n });
+  });
+
+  it('keeps the VLEK for guests that have its certificates', async () => {
+    await ask('POST', '/v1/guests', { name: 'b', options: { key: 'vlek' } });
+    const status = (await ask('GET', '/v1/status')) as HostStatus;
+    expect(status.signing_key).toBe('VLEK');
+    expect(status.guests.map(({ certs_for }) => certs_for)).toEqual(['VLEK', 'VLEK']);
+    expect(await refused('DELETE', '/v1/vlek')).toBe(
+      'OPTION_INVALID: guest b: has the certificates of the VLEK; remove it first',
+    );
+    await ask('DELETE', '/v1/guests/b');
+    expect(await ask('DELETE', '/v1/vlek')).toEqual({ signing_key: 'VCEK' });
   });
 
   it('loads the hash stick that it is given, and no damaged one', async () => {

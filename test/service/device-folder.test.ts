@@ -43,7 +43,7 @@ describe.skipIf(missing !== null)('the device folder', () => {
   const serve = async (name: string, more: Partial<DeviceFolderOptions> = {}): Promise<string> => {
     const folder = await serveDevices({
       ...{ service: host.service, folder: join(host.folder, name), system: null, record },
-      ...{ onFault: () => undefined, onLog: () => undefined },
+      ...{ onFault: () => undefined, onMissing: () => undefined },
       ...more,
     });
     served.push(folder);

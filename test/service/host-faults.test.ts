@@ -72,7 +72,7 @@ function begin(): void {
   });
   control = new HostControl({
     ...{ service: host.service, kds: host.kds },
-    surroundings: () => ({ state: host.folder, pid: 1, devices: null, kds: null }),
+    surroundings: () => ({ state: host.folder, pid: 1, devices: null, system: null, kds: null }),
     guestSpec: (name) => guestSpec(name),
     keptSpec: (name) => guestSpec(name),
   });

@@ -72,11 +72,34 @@ describe('a running host', () => {
 
   it('keeps a guest to the certificates of its own key', async () => {
     begin();
-    const [vcek, vlek] = [await host.add('vcek', 'vcek'), await host.add('vlek', 'vlek')];
-    await loadVlek();
-    expect(judge(await askExtReport(vcek, 1))?.key).toBe('VCEK');
-    expect(judge(await askExtReport(vlek, 2))?.key).toBe('VLEK');
-    expect(readFileSync(vcek.blob.name).equals(readFileSync(vlek.blob.name))).toBe(false);
+    const [auto, vcek] = [await host.add('auto'), await host.add('vcek', 'vcek')];
+    expect(judge(await askExtReport(auto))?.key).toBe('VCEK');
+    // It brings the VLEK with it, and takes it along through whatever drops one.
+    const vlek = await host.add('vlek', 'vlek');
+    const commit = () => host.service.change('SNP_COMMIT', () => host.service.host.management.commit());
+    for (const change of [async () => undefined, () => configure(OLDER), commit]) {
+      await change();
+      const tcb = encodeTcb(host.service.reportedTcb, 'Milan');
+      expect(judge(await askExtReport(auto))).toEqual({ key: 'VLEK', tcb });
+      expect(judge(await askExtReport(vcek, 1))).toEqual({ key: 'VCEK', tcb });
+      expect(judge(await askExtReport(vlek))).toEqual({ key: 'VLEK', tcb });
+      expect(judge(await askExtReport(vlek, 2))).toEqual({ key: 'VLEK', tcb });
+      expect(readFileSync(vcek.blob.name).equals(readFileSync(vlek.blob.name))).toBe(false);
+    }
+    // As on hardware: a client that does not choose gets the VLEK's signature, whatever its guest is for.
+    expect(judge(await askExtReport(vcek))).toBeNull();
+  });
+
+  it('adds no guest for the VLEK while a blob stays locked, and none that cannot have one', async () => {
+    begin();
+    const guest = await host.add('a');
+    const unlock = lockBlob(guest.blob.name, 'read');
+    await expect(host.add('vlek', 'vlek')).rejects.toMatchObject({ code: 'BLOB_BUSY' });
+    unlock();
+    expect([...host.service.guests.keys()]).toEqual(['a']);
+    expect(host.service.signingKey).toBe('VCEK');
+    expect(readdirSync(join(host.folder, 'blobs'))).toEqual(['a.blob']);
+    expect(judge(await askExtReport(await host.add('vlek', 'vlek')))?.key).toBe('VLEK');
   });
 
   it('never pairs a report with certificates of another key, however changes and requests meet', async () => {

@@ -227,38 +227,84 @@ for _ in range(2): print(s.recv(4096).decode().replace(chr(10), ' '), flush=True
     expect((await status()).guests.map(({ requests }) => requests.served)).toEqual([0, 1]);
   });
 
-  it('has the old or the new state and the same keys after kill -9 in the middle of changes', async () => {
-    const points = new Map<string, string>();
-    const chips = new Set<string>();
-    const devices = join(folder, 'devices');
-    for (let round = 0; round < (LONG ? 20 : 1); round++) {
-      const running = await up('--devices', devices);
-      const { chip_id, tcb, guests } = await status();
-      chips.add(chip_id);
-      // The certificate in the blob is that of the TCB the platform reports, and its key is always the same.
-      const blob = decodeCertificateTable(readFileSync(guests[0]!.certs));
-      const vcek = blob.find(({ guid }) => guid === VCEK_GUID)!;
-      const point = new X509Certificate(vcek.data).publicKey
-        .export({ type: 'spki', format: 'pem' })
-        .toString();
-      expect(point).toBe(points.get(tcb.reported) ?? point);
-      points.set(tcb.reported, point);
-      expect(['4,0,24,219', '3,0,23,200', '3,0,23,201']).toContain(tcb.reported);
-      const changes = (async () => {
-        for (let i = 0; ; i++) {
-          await ask('PATCH', '/v1/config', { reported_tcb: `3,0,23,20${i % 2}` });
+  it(
+    'loses nothing it has answered for, and has the same keys, after kill -9 in the middle of anything',
+    async () => {
+      type Tcbs = HostStatus['tcb'];
+      const points = new Map<string, string>();
+      const chips = new Set<string>();
+      const devices = join(folder, 'devices');
+      let count = 0;
+      /** Requests in turn, each with what it makes of the platform. */
+      const next = (): readonly [method: string, path: string, body: unknown, after: (tcb: Tcbs) => Tcbs] => {
+        count += 1;
+        // Firmware never goes down: first in microcode, then in the firmware's own part.
+        const newer = `4,0,${24 + Math.max(0, count - 180)},${219 + Math.ceil(Math.min(count, 180) / 5)}`;
+        const reported = `3,0,23,20${count % 10}`;
+        const same = (tcb: Tcbs): Tcbs => tcb;
+        return (
+          [
+            ['PATCH', '/v1/config', { reported_tcb: reported }, (tcb) => ({ ...tcb, reported })],
+            ['PUT', '/v1/tcb', { tcb: newer }, (tcb) => ({ ...tcb, current: newer })],
+            ['POST', '/v1/commit', {}, ({ current }) => ({ current, committed: current, reported: current })],
+            ['PUT', '/v1/vlek', {}, same],
+            ['POST', '/v1/guests', { name: `guest-${count}` }, same],
+          ] as const satisfies (readonly [string, string, unknown, (tcb: Tcbs) => Tcbs])[]
+        )[count % 5]!;
+      };
+      let answered: Tcbs | null = null;
+      let asked: Tcbs | null = null;
+      const check = async (): Promise<void> => {
+        const { chip_id, tcb, guests } = await status();
+        chips.add(chip_id);
+      expect([answered ?? tcb, asked ?? tcb]).toContainEqual(tcb);
+        answered = tcb;
+        asked = null;
+        // The certificate in the blob is that of the TCB the platform reports, and its key is always the same.
+        const blob = decodeCertificateTable(readFileSync(guests[0]!.certs));
+        const vcek = blob.find(({ guid }) => guid === VCEK_GUID)!;
+        const point = new X509Certificate(vcek.data).publicKey
+          .export({ type: 'spki', format: 'pem' })
+          .toString();
+        expect(point).toBe(points.get(tcb.reported) ?? point);
+        points.set(tcb.reported, point);
+      };
+      for (let round = 0; round < (LONG ? 20 : 1); round++) {
+        if (LONG) {
+          const starting = new Process(
+            ['up', '--state', state, '--devices', devices],
+            folder,
+            identity.options,
+          );
+          setTimeout(() => starting.child.kill('SIGKILL'), Math.random() * 1500);
+          await starting.ended;
         }
-      })();
-      setTimeout(() => running.child.kill('SIGKILL'), Math.random() * 150);
-      await expect(changes).rejects.toMatchObject({ code: 'CONTROL_UNREACHABLE' });
-      await running.ended;
-    }
-    const last = await up('--devices', devices);
-    last.child.kill('SIGTERM');
-    await last.ended;
-    expect(chips.size).toBe(1);
-    expect(mountsBelow(folder)).toEqual([]);
-  });
+        const running = await up('--devices', devices);
+        await check();
+        const changes = (async () => {
+          // At least one change has an answer that the next start is held to, but in every other long round.
+          for (let done = round % 2; ; done++) {
+            const [method, path, body, after] = next();
+            if (done === 1) {
+              setTimeout(() => running.child.kill('SIGKILL'), Math.random() * (LONG ? 600 : 150));
+            }
+            asked = after(answered!);
+            await ask(method, path, body);
+            answered = asked;
+          }
+        })();
+        await expect(changes).rejects.toMatchObject({ code: 'CONTROL_UNREACHABLE' });
+        await running.ended;
+      }
+      const last = await up('--devices', devices);
+      await check();
+      last.child.kill('SIGTERM');
+      await last.ended;
+      expect(chips.size).toBe(1);
+      expect(mountsBelow(folder)).toEqual([]);
+    },
+    LONG ? 180_000 : 30_000,
+  );
 
   it('is what a snapshot says after kill -9 and another start', async () => {
     const running = await up('--guests', '2', '--host-data', 'c0');

@@ -42,7 +42,7 @@ export function snapshotHost(
   const { crypto } = host.service.host.deps;
   const control = new HostControl({
     ...{ service: host.service, kds: host.kds },
-    surroundings: () => ({ state: '', pid: 1, devices: null, kds: null }),
+    surroundings: () => ({ state: '', pid: 1, devices: null, system: null, kds: null }),
     guestSpec: (name, words) => guestSpecOf(crypto, { name, words }, DEFAULTS),
     keptSpec: (name, words) => guestSpecOf(crypto, { name, words }, {}),
   });
