@@ -16,6 +16,8 @@ export default defineConfig({
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['test/oracle/**', 'node_modules/**', 'dist/**', ...(long ? [] : SLOW)],
     globalSetup: ['test/fuse-access.ts'],
+    // All of a small machine: left alone, Vitest keeps one core to itself.
+    maxWorkers: '100%',
     // Some tests race real processes on a shared machine. CI gives each a second chance and prints which took it.
     retry: process.env['CI'] === 'true' ? 1 : 0,
     // What runs many rounds takes its time on a machine that others use.
