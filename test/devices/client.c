@@ -226,10 +226,16 @@ static void save(const char *folder, const char *name, const void *data, size_t 
     say(path, -1);
 }
 
+static double now(void) {
+  struct timespec at;
+  clock_gettime(CLOCK_MONOTONIC, &at);
+  return at.tv_sec * 1e3 + at.tv_nsec / 1e6;
+}
+
 // `count` requests with random REPORT_DATA; every answer must be the one to the question. With a folder the
-// microseconds that each took go into it, and the last report with its certificates.
+// times at which each began and ended go into it, in milliseconds, and the last report with its certificates.
 static int hammer(const char *path, int count, const char *folder) {
-  uint32_t *micros = calloc(count, sizeof *micros);
+  double(*times)[2] = calloc(count, sizeof *times);
   struct snp_ext_report_req request = {0};
   int fd = open(path, O_RDONLY);
   srand(getpid());
@@ -239,21 +245,19 @@ static int hammer(const char *path, int count, const char *folder) {
     struct snp_guest_request_ioctl arg = argument(&request);
     request.certs_address = (uintptr_t)certs;
     request.certs_len = 0x4000;
-    struct timespec before, after;
-    clock_gettime(CLOCK_MONOTONIC, &before);
+    times[i][0] = now();
     if (ioctl(fd, i % 2 ? SNP_GET_EXT_REPORT : SNP_GET_REPORT, &arg) != 0)
       return say("hammer", -1), 1;
-    clock_gettime(CLOCK_MONOTONIC, &after);
-    micros[i] = (after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000;
+    times[i][1] = now();
     if (memcmp(response + 32 + 0x50, request.data.user_data, 64) != 0)
       return printf("answer %d is somebody else's\n", i), 1;
   }
   if (folder) {
-    save(folder, "micros", micros, count * sizeof *micros);
+    save(folder, "times", times, count * sizeof *times);
     save(folder, "report", response + 32, 1184);
     save(folder, "certs", certs, sizeof certs);
   }
-  free(micros);
+  free(times);
   return 0;
 }
 

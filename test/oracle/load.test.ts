@@ -62,7 +62,7 @@ describe.skipIf(obstacle !== null)('clients of one guest', () => {
       residentKiB: Number(/VmRSS:\s+(\d+)/.exec(status)![1]),
     };
   };
-  const requests = async () => {
+  const queued = async () => {
     const socket = join(state, 'control.sock');
     const { guests } = (await controlRequest(socket, 'GET', '/v1/status')) as HostStatus;
     return guests[0]!.requests;
@@ -88,8 +88,8 @@ describe.skipIf(obstacle !== null)('clients of one guest', () => {
     const warm = facts();
     await round(all - warmUp);
     await flat(warm);
-    expect((await requests()).served).toBeGreaterThan(all);
-    expect((await requests()).waiting).toBe(0);
+    expect((await queued()).served).toBeGreaterThan(all);
+    expect((await queued()).waiting).toBe(0);
   });
 
   it('are killed in the middle of an ioctl thousands of times, and the next one is served', async () => {
@@ -99,7 +99,7 @@ describe.skipIf(obstacle !== null)('clients of one guest', () => {
     expect(await codes([client('kill', device, String(count))])).toEqual([0]);
     await flat(warm);
     expect(await codes([hammer(10)])).toEqual([0]);
-    await expect.poll(async () => (await requests()).waiting).toBe(0);
+    await expect.poll(async () => (await queued()).waiting).toBe(0);
   });
 
   it('are a thousand at once, and each gets answers of its own in its turn, the last of which verifies', async () => {
@@ -109,21 +109,23 @@ describe.skipIf(obstacle !== null)('clients of one guest', () => {
     // As many at once as later on: each that waits takes some memory, which V8 keeps.
     expect(await codes(Array.from({ length: count }, () => hammer(3)))).toEqual([0]);
     const warm = facts();
-    const began = performance.now();
     expect(await codes(Array.from({ length: count }, () => hammer(each, out)))).toEqual([0]);
-    const meanMicros = ((performance.now() - began) * 1000) / (count * each);
     const files = (ending: string): string[] =>
       readdirSync(out).filter((name) => name.endsWith(`.${ending}`));
 
-    const micros = files('micros').flatMap((name) => {
+    const requests = files('times').flatMap((name) => {
       const { buffer, byteOffset, length } = readFileSync(join(out, name));
-      return [...new Uint32Array(buffer.slice(byteOffset, byteOffset + length))];
+      const times = new Float64Array(buffer.slice(byteOffset, byteOffset + length));
+      return Array.from({ length: times.length / 2 }, (_, i) => [times[2 * i]!, times[2 * i + 1]!] as const);
     });
-    expect(micros.length).toBe(count * each);
-    micros.sort((a, b) => a - b);
-    // They wait in one line: nobody waits much longer than one request of everybody takes.
-    expect(micros[Math.floor(0.99 * micros.length)]).toBeLessThan(2 * count * meanMicros);
-    expect(micros.at(-1)).toBeLessThan(4 * count * meanMicros);
+    expect(requests.length).toBe(count * each);
+    // They wait in one line: while one waits hardly more are answered than stood before it. How long that takes
+    // is the machine's affair.
+    const ends = Float64Array.from(requests, ([, end]) => end).sort();
+    const meanwhile = requests.map(([begin, end]) => rank(ends, end) - rank(ends, begin));
+    meanwhile.sort((x, y) => x - y);
+    expect(meanwhile[Math.floor(0.99 * meanwhile.length)]).toBeLessThan(1.2 * count);
+    expect(meanwhile.at(-1)).toBeLessThan(2 * count);
 
     const seen = new Set<string>();
     const quiet = { stdout: () => undefined, stderr: () => undefined };
@@ -139,3 +141,17 @@ describe.skipIf(obstacle !== null)('clients of one guest', () => {
     await flat(warm);
   });
 });
+
+/** How many of these sorted numbers are smaller. */
+function rank(sorted: Float64Array, number: number): number {
+  let [from, to] = [0, sorted.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (sorted[middle]! < number) {
+      from = middle + 1;
+    } else {
+      to = middle;
+    }
+  }
+  return from;
+}
