@@ -106,10 +106,7 @@ async function start(args: Args, running: RunningHost, closing: (() => Promise<v
   return `softsnp ready ${words.join(' ')}\n`;
 }
 
-function startDevices(
-  where: string,
-  { opened, service, onFault }: RunningHost,
-): Promise<DeviceFolder> {
+function startDevices(where: string, { opened, service, onFault }: RunningHost): Promise<DeviceFolder> {
   const isSystem = where === 'system';
   const [first] = service.guests.keys();
   if (isSystem && first === undefined) {

@@ -257,7 +257,7 @@ for _ in range(2): print(s.recv(4096).decode().replace(chr(10), ' '), flush=True
       const check = async (): Promise<void> => {
         const { chip_id, tcb, guests } = await status();
         chips.add(chip_id);
-      expect([answered ?? tcb, asked ?? tcb]).toContainEqual(tcb);
+        expect([answered ?? tcb, asked ?? tcb]).toContainEqual(tcb);
         answered = tcb;
         asked = null;
         // The certificate in the blob is that of the TCB the platform reports, and its key is always the same.
