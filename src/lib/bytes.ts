@@ -70,9 +70,10 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   return out;
 }
 
-/** A copy of some of the bytes. `slice` would do, but a Buffer, which is a Uint8Array as well, gives a view by it. */
+/** A copy of some of the bytes, also of a Buffer, which is a Uint8Array as well and whose `slice` gives a view. */
 export function copyOf(bytes: Uint8Array, from = 0, to = bytes.length): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(bytes.subarray(from, to));
+  // The faster way where it is a copy: a report is some twenty of these.
+  return bytes.constructor === Uint8Array ? bytes.slice(from, to) : new Uint8Array(bytes.subarray(from, to));
 }
 
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {

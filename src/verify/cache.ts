@@ -99,14 +99,15 @@ export class VerifyCache {
   }
 
   *certificate(given: Uint8Array): Judging<KnownCertificate | Malformed> {
+    const known = this.#certificates.get(yield* sha256Hex(given));
+    if (known !== undefined) {
+      return known;
+    }
     const der = ownOf(given, MAX_CERTIFICATE_BYTES);
     const fingerprint = yield* sha256Hex(der);
-    let known = this.#certificates.get(fingerprint);
-    if (known === undefined) {
-      known = this.#decode(der, fingerprint);
-      this.#certificates.set(fingerprint, known);
-    }
-    return known;
+    const decoded = this.#decode(der, fingerprint);
+    this.#certificates.set(fingerprint, decoded);
+    return decoded;
   }
 
   #decode(der: Uint8Array, fingerprint: string): KnownCertificate | Malformed {
@@ -138,18 +139,20 @@ export class VerifyCache {
   }
 
   *revocationList(given: Uint8Array): Judging<KnownRevocationList | Malformed> {
+    const known = this.#lists.get(yield* sha256Hex(given));
+    if (known !== undefined) {
+      return known;
+    }
     const der = ownOf(given, MAX_CRL_BYTES);
     const fingerprint = yield* sha256Hex(der);
-    let known = this.#lists.get(fingerprint);
-    if (known === undefined) {
-      try {
-        known = { list: decodeRevocationList(der), fingerprint };
-      } catch (error) {
-        known = malformed(error, fingerprint);
-      }
-      this.#lists.set(fingerprint, known);
+    let decoded: KnownRevocationList | Malformed;
+    try {
+      decoded = { list: decodeRevocationList(der), fingerprint };
+    } catch (error) {
+      decoded = malformed(error, fingerprint);
     }
-    return known;
+    this.#lists.set(fingerprint, decoded);
+    return decoded;
   }
 
   /**
@@ -182,8 +185,9 @@ export class VerifyCache {
 }
 
 /**
- * Bytes that nobody changes between the hash, which may be waited for, and the decoding: else a document could be known
- * by the fingerprint of another. What is too large to be decoded needs no copy.
+ * Bytes that nobody changes between their hash, which may be waited for, and their decoding: else a document could be
+ * known by the fingerprint of another. They are hashed anew, for they may have changed since they were looked for; what
+ * is too large to be decoded needs no copy.
  */
 const ownOf = (bytes: Uint8Array, maxBytes: number): Uint8Array =>
   bytes.length > maxBytes ? bytes : copyOf(bytes);
