@@ -16,8 +16,18 @@ beforeAll(() => {
 });
 afterAll(() => restore());
 
-/** Runs commands of the page with `npx softsnp` and snpguest on the path, and the page's files in place. */
-function runPage(commands: string, identity: (typeof identities)[number]) {
+/** The steps of the page's workflow that run something. */
+const yaml = /^```yaml\n(jobs:.*?)^```$/ms.exec(page)![1]!;
+const steps = [...yaml.matchAll(/^ +(?:- )?run: (?:\|\n((?: {10}.*\n)+)|(.*)\n)/gm)].map(
+  ([, lines, line]) => lines ?? line!,
+);
+
+/**
+ * Runs commands of the page with `npx softsnp` and snpguest on the path, and the page's files in place.
+ *
+ * `told` are programs that a runner has and this machine need not: what they are asked for is written down.
+ */
+function runPage(commands: string, identity: (typeof identities)[number], told: readonly string[] = []) {
   const folder = folderOf(identity);
   const tools = join(folder, 'tools');
   const files = join(folder, 'docs', 'howto', 'ci');
@@ -26,7 +36,12 @@ function runPage(commands: string, identity: (typeof identities)[number]) {
   copyFileSync(snpguest!, join(tools, 'snpguest'));
   copyFileSync(join(root, 'docs', 'howto', 'ci', 'attestation-test.sh'), join(files, 'attestation-test.sh'));
   writeFileSync(join(tools, 'npx'), `#!/bin/sh\nshift\nexec ${process.execPath} ${bin} "$@"\n`);
-  chmodSync(join(tools, 'npx'), 0o755);
+  for (const name of told) {
+    writeFileSync(join(tools, name), `#!/bin/sh\necho "${name} $*" >> asked\n`);
+  }
+  for (const name of ['npx', ...told]) {
+    chmodSync(join(tools, name), 0o755);
+  }
   const { uid, gid } = identity.options;
   const asUser = uid === undefined ? [] : ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups'];
   const command = [
@@ -50,6 +65,30 @@ describe.each(identities)('the CI recipe as $who', (identity) => {
     removeFolder(folder);
   });
 });
+
+describe.skipIf(snpguest === null || identities.at(-1)!.obstacle !== null)(
+  'the workflow of the CI recipe',
+  () => {
+    it('runs step by step as a user who may become root by sudo', () => {
+      const { folder, status, stderr } = runPage(steps.join('\n'), identities.at(-1)!, ['sudo', 'cargo']);
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+      expect(readFileSync(join(folder, 'asked'), 'utf8').split('\n')).toEqual([
+        'cargo install --locked snpguest',
+        'sudo chmod 0666 /dev/fuse',
+        'sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0',
+        '',
+      ]);
+      expect(existsSync(join(folder, 'second.key'))).toBe(true);
+      removeFolder(folder);
+    });
+
+    it('names the setting that softsnp exec tells of', () => {
+      const source = readFileSync(join(root, 'src', 'os', 'namespaces.ts'), 'utf8');
+      const setting = /sysctl -w (\S+)=/.exec(yaml)![1]!;
+      expect(source).toContain(`/proc/sys/${setting.replaceAll('.', '/')}`);
+    });
+  },
+);
 
 describe.skipIf(snpguest === null || identities[0]!.obstacle !== null)(
   'the CI recipe with a host that changes',

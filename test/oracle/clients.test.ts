@@ -19,7 +19,7 @@ import { nodeCrypto, systemRandom } from '../../src/os/node-crypto.ts';
 import { systemClock } from '../../src/os/system-clock.ts';
 import { controlRequest } from '../../src/service/control-client.ts';
 import type { HostStatus } from '../../src/service/host-control.ts';
-import { folderOf, identities, openFuse, Process, removeFolder, softsnp } from '../service/softsnp.ts';
+import { bin, folderOf, identities, openFuse, Process, removeFolder, softsnp } from '../service/softsnp.ts';
 import { NEWER_STEPS, STEPS, type Step } from './client-steps.ts';
 import { root, tool } from './tools.ts';
 
@@ -202,82 +202,98 @@ describe.each(identities)('real clients as $who', (identity) => {
   });
 });
 
-describe.skipIf(missing.length > 0 || identities[0]!.obstacle !== null)('a host commanded by snphost', () => {
-  let folder: string;
-  let state: string;
-  let running: Process;
-  beforeEach(async () => {
-    folder = folderOf(identities[0]!);
-    state = join(folder, 'state');
-    running = new Process(['up', '--state', state, '--devices', join(folder, 'devices')], folder);
-    await running.says('softsnp ready');
-  });
-  afterEach(async () => {
-    running.child.kill('SIGTERM');
-    await running.ended;
-    removeFolder(folder);
-  });
-  const ask = (method: string, path: string, body?: unknown) =>
-    controlRequest(join(state, 'control.sock'), method, path, body);
-  const status = async () => (await ask('GET', '/v1/status')) as HostStatus;
-  const exec = async (script: string): Promise<string> => {
-    const env = { PATH: process.env['PATH'], HOME: folder, BIN: bins };
-    const args = ['exec', '--state', state, '--guest', 'guest', '--cpuid', '--', 'sh', '-ec', script];
-    const ended = await softsnp(args, folder, { env });
-    expect(ended.code, ended.stderr).toBe(0);
-    return ended.stdout;
-  };
-  const reported = (name: string): string => {
-    const report = Uint8Array.from(readFileSync(join(folder, name)));
-    return formatTcb(decodeTcb(AttestationReportV3.get(report, 'reported_tcb'), 'Milan'), 'Milan');
-  };
-  /** A report and certificates before and after a command; those before do not verify the report after it. */
-  const around = (command: string): string => `
+describe.skipIf(missing.length > 0 || identities[0]!.obstacle !== null)(
+  'a host commanded by its tools',
+  () => {
+    let folder: string;
+    let state: string;
+    let running: Process;
+    beforeEach(async () => {
+      folder = folderOf(identities[0]!);
+      state = join(folder, 'state');
+      running = new Process(['up', '--state', state, '--devices', join(folder, 'devices')], folder);
+      await running.says('softsnp ready');
+    });
+    afterEach(async () => {
+      running.child.kill('SIGTERM');
+      await running.ended;
+      removeFolder(folder);
+    });
+    const ask = (method: string, path: string, body?: unknown) =>
+      controlRequest(join(state, 'control.sock'), method, path, body);
+    const status = async () => (await ask('GET', '/v1/status')) as HostStatus;
+    const exec = async (script: string): Promise<string> => {
+      const env = {
+        ...{ PATH: process.env['PATH'], HOME: folder, BIN: bins },
+        SOFTSNP: `${process.execPath} ${bin}`,
+      };
+      const args = ['exec', '--state', state, '--guest', 'guest', '--cpuid', '--', 'sh', '-ec', script];
+      const ended = await softsnp(args, folder, { env });
+      expect(ended.code, ended.stderr).toBe(0);
+      return ended.stdout;
+    };
+    const reported = (name: string): string => {
+      const report = Uint8Array.from(readFileSync(join(folder, name)));
+      return formatTcb(decodeTcb(AttestationReportV3.get(report, 'reported_tcb'), 'Milan'), 'Milan');
+    };
+    /** A report and certificates before and after a command; those before do not verify the report after it. */
+    const around = (command: string): string => `
     $BIN/snpguest report before.bin request.bin --random && $BIN/snpguest certificates pem before
     ${command}
     $BIN/snpguest report after.bin request.bin --random && $BIN/snpguest certificates pem after
     $BIN/snpguest verify attestation before before.bin && $BIN/snpguest verify attestation after after.bin
     ! $BIN/snpguest verify attestation before after.bin`;
 
-  it.each([
-    ['commit', '5,0,25,221', { reported: '5,0,25,221', committed: '5,0,25,221' }],
-    ['config set 3 0 23 200 0', '3,0,23,200', { reported: '3,0,23,200', committed: '4,0,24,219' }],
-  ])(
-    'changes with %s what the next report says, which VCEK signs it, and the certificates with it',
-    async (command, tcb, told) => {
+    it.each([
+      ['$BIN/snphost commit', '5,0,25,221', { reported: '5,0,25,221', committed: '5,0,25,221' }],
+      ['$SOFTSNP host commit', '5,0,25,221', { reported: '5,0,25,221', committed: '5,0,25,221' }],
+      [
+        '$BIN/snphost config set 3 0 23 200 0',
+        '3,0,23,200',
+        { reported: '3,0,23,200', committed: '4,0,24,219' },
+      ],
+      [
+        '$SOFTSNP host config set --reported-tcb 3,0,23,200',
+        '3,0,23,200',
+        { reported: '3,0,23,200', committed: '4,0,24,219' },
+      ],
+    ])(
+      'changes with %s what the next report says, which VCEK signs it, and the certificates with it',
+      async (command, tcb, told) => {
+        await ask('PUT', '/v1/tcb', { tcb: '5,0,25,221' });
+        await exec(around(command));
+        expect([reported('before.bin'), reported('after.bin')]).toEqual(['4,0,24,219', tcb]);
+        expect((await status()).tcb).toEqual({ current: '5,0,25,221', ...told });
+      },
+    );
+
+    it('says of its TCBs and its chip what softsnp ctl says', async () => {
+      const shown = async () => {
+        const { current, reported } = (await status()).tcb;
+        expect(tcbsOf(await exec('$BIN/snphost show tcb'))).toEqual({ current, reported });
+        return reported;
+      };
+      expect(await shown()).toBe('4,0,24,219');
       await ask('PUT', '/v1/tcb', { tcb: '5,0,25,221' });
-      await exec(around(`$BIN/snphost ${command}`));
-      expect([reported('before.bin'), reported('after.bin')]).toEqual(['4,0,24,219', tcb]);
-      expect((await status()).tcb).toEqual({ current: '5,0,25,221', ...told });
-    },
-  );
-
-  it('says of its TCBs and its chip what softsnp ctl says', async () => {
-    const shown = async () => {
-      const { current, reported } = (await status()).tcb;
-      expect(tcbsOf(await exec('$BIN/snphost show tcb'))).toEqual({ current, reported });
-      return reported;
-    };
-    expect(await shown()).toBe('4,0,24,219');
-    await ask('PUT', '/v1/tcb', { tcb: '5,0,25,221' });
-    await ask('PATCH', '/v1/config', { reported_tcb: '2,0,22,190' });
-    expect(await shown()).toBe('2,0,22,190');
-    const identifier = (await exec('$BIN/snphost show identifier')).trim().toLowerCase();
-    expect(identifier).toBe((await status()).chip_id);
-  });
-
-  it('signs with the VLEK that snphost loads', async () => {
-    const crypto = nodeCrypto({ deterministic: false });
-    const keys = new KeyService({
-      ...{ crypto, random: systemRandom, clock: systemClock },
-      state: decodeHostState(crypto, readFileSync(join(state, 'state.json')), 'state.json'),
+      await ask('PATCH', '/v1/config', { reported_tcb: '2,0,22,190' });
+      expect(await shown()).toBe('2,0,22,190');
+      const identifier = (await exec('$BIN/snphost show identifier')).trim().toLowerCase();
+      expect(identifier).toBe((await status()).chip_id);
     });
-    const { tcb } = await status();
-    writeFileSync(join(folder, 'stick.bin'), keys.wrappedHashstick(parseTcbText(tcb.reported, 'Milan')));
-    await exec(around('$BIN/snphost verify vlek-hashstick stick.bin && $BIN/snphost vlek-load stick.bin'));
-    expect(await status()).toMatchObject({ signing_key: 'VLEK', vlek_loaded: true });
-  });
-});
+
+    it('signs with the VLEK that snphost loads', async () => {
+      const crypto = nodeCrypto({ deterministic: false });
+      const keys = new KeyService({
+        ...{ crypto, random: systemRandom, clock: systemClock },
+        state: decodeHostState(crypto, readFileSync(join(state, 'state.json')), 'state.json'),
+      });
+      const { tcb } = await status();
+      writeFileSync(join(folder, 'stick.bin'), keys.wrappedHashstick(parseTcbText(tcb.reported, 'Milan')));
+      await exec(around('$BIN/snphost verify vlek-hashstick stick.bin && $BIN/snphost vlek-load stick.bin'));
+      expect(await status()).toMatchObject({ signing_key: 'VLEK', vlek_loaded: true });
+    });
+  },
+);
 
 /** What snphost show tcb prints, as softsnp writes TCBs. */
 function tcbsOf(text: string): { reported: string; current: string } {
