@@ -8,7 +8,7 @@ import { chmodSync, existsSync, statSync } from 'node:fs';
 const DEVICE = '/dev/fuse';
 
 /** Returns what undoes it. */
-export function openFuse(): () => void {
+export default function openFuse(): () => void {
   if (process.geteuid?.() !== 0 || !existsSync(DEVICE)) {
     return () => undefined;
   }
@@ -16,5 +16,3 @@ export function openFuse(): () => void {
   chmodSync(DEVICE, 0o666);
   return () => chmodSync(DEVICE, mode & 0o777);
 }
-
-export default openFuse;

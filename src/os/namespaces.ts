@@ -10,8 +10,8 @@
  *   └ unshare -Urm -- node ...  user namespace with 0 mapped to the caller, private mounts
  *     └ softsnp exec ...        arrivedInNamespaces(): PrivateTree, serveTree, runCommand
  *
- * Root in the outer world (CAP_SYS_ADMIN) needs and gets no user namespace; all else is the same, and
- * nothing outside the mount namespace is touched in either case.
+ * Root in the outer world (CAP_SYS_ADMIN, and CAP_NET_ADMIN for a network) needs and gets no user namespace;
+ * all else is the same, and nothing outside the mount namespace is touched in either case.
  */
 import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, readFileSync, readlinkSync } from 'node:fs';
@@ -35,21 +35,25 @@ const FUSE = '/dev/fuse';
 const MARK = 'SOFTSNP_OUTER_MOUNT_NAMESPACE';
 /** Carries the numbers of the descriptors that whoever started us has left open for the command. */
 const DESCRIPTORS = 'SOFTSNP_DESCRIPTORS';
+const CAP_NET_ADMIN = 12n;
 const CAP_SYS_ADMIN = 21n;
 
 export function mountNamespace(): string {
   return readlinkSync('/proc/self/ns/mnt');
 }
 
-/** Whether mounts can be changed where we are, without a user namespace. */
-export function isPrivileged(): boolean {
+function hasCapability(number: bigint): boolean {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'));
-  return effective !== null && ((BigInt(`0x${effective[1]}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
+  return effective !== null && ((BigInt(`0x${effective[1]}`) >> number) & 1n) === 1n;
 }
+
+/** Whether mounts can be changed where we are, without a user namespace. */
+export const isPrivileged = (): boolean => hasCapability(CAP_SYS_ADMIN);
 
 function unshareArguments({ network }: NamespaceOptions): string[] {
   return [
-    ...(isPrivileged() ? [] : ['--user', '--map-root-user']),
+    // A loopback interface is turned on by whoever may administer networks, which root in a container may not.
+    ...(isPrivileged() && (!network || hasCapability(CAP_NET_ADMIN)) ? [] : ['--user', '--map-root-user']),
     '--mount',
     ...(network ? ['--net'] : []),
     '--',

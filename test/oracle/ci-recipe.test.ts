@@ -2,19 +2,13 @@
 /** docs/howto/ci.md does what it says: its commands are run as they stand there. */
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bin, folderOf, identities, mountsBelow, openFuse, removeFolder } from '../service/softsnp.ts';
+import { describe, expect, it } from 'vitest';
+import { bin, folderOf, identities, mountsBelow, removeFolder } from '../service/softsnp.ts';
 import { root, run, tool } from './tools.ts';
 
 const snpguest = tool('cargo/bin/snpguest', 'the CI recipe');
 const page = readFileSync(join(root, 'docs', 'howto', 'ci.md'), 'utf8');
 const [first = '', second = ''] = [...page.matchAll(/^```sh\n(.*?)^```$/gms)].map((match) => match[1]!);
-
-let restore: () => void;
-beforeAll(() => {
-  restore = openFuse();
-});
-afterAll(() => restore());
 
 /** The steps of the page's workflow that run something. */
 const yaml = /^```yaml\n(jobs:.*?)^```$/ms.exec(page)![1]!;

@@ -19,7 +19,7 @@ import { nodeCrypto, systemRandom } from '../../src/os/node-crypto.ts';
 import { systemClock } from '../../src/os/system-clock.ts';
 import { controlRequest } from '../../src/service/control-client.ts';
 import type { HostStatus } from '../../src/service/host-control.ts';
-import { bin, folderOf, identities, openFuse, Process, removeFolder, softsnp } from '../service/softsnp.ts';
+import { bin, folderOf, identities, Process, removeFolder, softsnp } from '../service/softsnp.ts';
 import { NEWER_STEPS, STEPS, type Step } from './client-steps.ts';
 import { root, tool } from './tools.ts';
 
@@ -36,10 +36,8 @@ const missing = Object.entries(CLIENTS).filter(([, path]) => path === null);
 
 const results = new Map<string, Map<Step, string>>();
 let bins: string;
-let restore: () => void;
 
 beforeAll(() => {
-  restore = openFuse();
   // The cache may be in a home folder that others cannot enter.
   bins = join(folderOf({ who: '', options: {}, obstacle: null }), 'bin');
   mkdirSync(bins);
@@ -53,7 +51,6 @@ beforeAll(() => {
 });
 
 afterAll(() => {
-  restore();
   removeFolder(join(bins, '..'));
 });
 

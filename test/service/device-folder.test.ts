@@ -2,7 +2,7 @@
 /** Where devices can be shown, where they cannot, and what stands there from before. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FuseMount } from '../../src/os/fuse-mount.ts';
 import {
   type DeviceFolder,
@@ -11,18 +11,12 @@ import {
   serveDevices,
 } from '../../src/service/device-folder.ts';
 import { type ServiceHost, serviceHost } from './service-host.ts';
-import { identities, isRoot, LONG, mountsBelow, openFuse } from './softsnp.ts';
+import { identities, isRoot, LONG, mountsBelow } from './softsnp.ts';
 
 const missing = isRoot ? identities[0]!.obstacle : 'mounting outside a namespace needs root';
 if (missing !== null) {
   process.stderr.write(`SKIPPED: where devices can be shown: ${missing}\n`);
 }
-
-let restore: () => void;
-beforeAll(() => {
-  restore = openFuse();
-});
-afterAll(() => restore());
 
 describe.skipIf(missing !== null)('the device folder', () => {
   let host: ServiceHost;

@@ -5,7 +5,7 @@ import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { VCEK_GUID } from '../../src/abi/cert-table.ts';
 import { decodeCertificateTable } from '../../src/certs/table.ts';
 import { controlRequest } from '../../src/service/control-client.ts';
@@ -17,20 +17,16 @@ import {
   isRoot,
   LONG,
   mountsBelow,
-  openFuse,
   Process,
   processesIn,
   removeFolder,
   softsnp,
 } from './softsnp.ts';
 
-let restore: () => void;
 beforeAll(() => {
-  restore = openFuse();
   // Builds once, as somebody who may write to dist/.
   execFileSync(process.execPath, [bin, '--version']);
 }, 60_000);
-afterAll(() => restore());
 
 const INSIDE = `
 set -e

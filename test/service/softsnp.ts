@@ -8,8 +8,6 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ffiAvailable } from '../../src/os/libc.ts';
 
-export { openFuse } from '../fuse-access.ts';
-
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 /** The launcher, which builds what changed; a built one for those who change the source meanwhile. */

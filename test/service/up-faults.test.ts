@@ -33,7 +33,6 @@ import {
   isRoot,
   LONG,
   mountsBelow,
-  openFuse,
   Process,
   processesIn,
   removeFolder,
@@ -52,13 +51,11 @@ if (obstacle !== null) {
   process.stderr.write(`SKIPPED: softsnp up in bad surroundings: ${obstacle}\n`);
 }
 
-let restore: () => void;
 let tools: string;
 let folder: string;
 let state: string;
 let devices: string;
 beforeAll(() => {
-  restore = openFuse();
   execFileSync(process.execPath, [bin, '--version']);
   tools = folderOf(identity);
   if (obstacle === null) {
@@ -70,7 +67,6 @@ beforeAll(() => {
   }
 }, 60_000);
 afterAll(() => {
-  restore();
   removeFolder(tools);
 });
 beforeEach(() => {
