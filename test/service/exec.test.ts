@@ -87,7 +87,7 @@ describe.skipIf(!isRoot || spawnSync('setpriv', ['--version']).status !== 0)(
         ${AS_ORDINARY} ${exec('--state theirs', `${SOFTSNP} host status`)}
         # The start on the same state takes away what the killed one left.
         ${exec('--state killed')}
-        ! grep fuse.softsnp /proc/self/mountinfo`);
+        ! grep ' /dev/.*fuse.softsnp' /proc/self/mountinfo`);
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
       expect(stdout).toMatch(/^[0-9a-f]{64}\n/);
       expect(readFileSync(join(folder, 'stale'), 'utf8')).toContain('not connected');
