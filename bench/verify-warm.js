@@ -74,10 +74,10 @@ export function warmRatio() {
   const platform = platformEvidence();
   const { options, certificates, crls, reports } = platform;
   const crypto = nodeVerifyCrypto();
-  const cache = new VerifyCache();
+  const settings = { ...options, crypto, cache: new VerifyCache() };
   const ours = () => {
     for (const report of reports) {
-      mustBe(true, verifyEvidence({ report, certificates, crls }, { ...options, crypto, cache }).ok);
+      mustBe(true, verifyEvidence({ report, certificates, crls }, settings).ok);
     }
   };
   const bare = bareVerifications(platform);

@@ -57,17 +57,20 @@ export function tcbComponents(product: ProductLine): readonly TcbComponent[] {
   return product === 'Turin' ? COMPONENTS_TURIN : COMPONENTS_MILAN;
 }
 
-const byteOf = (word: bigint, index: number): number => Number((word >> BigInt(8 * index)) & 0xffn);
+const byteOf = (low: number, high: number, index: number): number =>
+  ((index < 4 ? low : high) >>> (8 * (index & 3))) & 0xff;
 
 /** The components of a TCB word; reserved bytes are not looked at. */
 export function decodeTcb(word: bigint, product: ProductLine): TcbParts {
   const fields = product === 'Turin' ? TcbVersionTurin.fields : TcbVersionMilan.fields;
+  const low = Number(BigInt.asUintN(32, word));
+  const high = Number(BigInt.asUintN(32, word >> 32n));
   return {
-    fmc: product === 'Turin' ? byteOf(word, TcbVersionTurin.fields.fmc[0]) : 0,
-    boot_loader: byteOf(word, fields.boot_loader[0]),
-    tee: byteOf(word, fields.tee[0]),
-    snp: byteOf(word, fields.snp[0]),
-    microcode: byteOf(word, fields.microcode[0]),
+    fmc: product === 'Turin' ? byteOf(low, high, TcbVersionTurin.fields.fmc[0]) : 0,
+    boot_loader: byteOf(low, high, fields.boot_loader[0]),
+    tee: byteOf(low, high, fields.tee[0]),
+    snp: byteOf(low, high, fields.snp[0]),
+    microcode: byteOf(low, high, fields.microcode[0]),
   };
 }
 

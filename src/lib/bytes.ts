@@ -87,8 +87,19 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return difference === 0;
 }
 
-export function isZero(bytes: Uint8Array): boolean {
-  for (let i = 0; i < bytes.length; i++) {
+/** Whether bytes begin with others; makes no view, which for short arrays costs more than the comparison. */
+export function startsWith(bytes: Uint8Array, prefix: Uint8Array): boolean {
+  for (let i = 0; i < prefix.length; i++) {
+    if (bytes[i] !== prefix[i]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/** Whether all bytes, or those from an offset on, are zero. */
+export function isZero(bytes: Uint8Array, from = 0): boolean {
+  for (let i = from; i < bytes.length; i++) {
     if (bytes[i] !== 0) {
       return false;
     }
@@ -96,10 +107,11 @@ export function isZero(bytes: Uint8Array): boolean {
   return true;
 }
 
-export function reversed(bytes: Uint8Array): Uint8Array {
-  const out = new Uint8Array(bytes.length);
-  for (let i = 0; i < bytes.length; i++) {
-    out[i] = bytes[bytes.length - 1 - i]!;
+/** The bytes, or the first `size` of them, last first. */
+export function reversed(bytes: Uint8Array, size = bytes.length): Uint8Array {
+  const out = new Uint8Array(size);
+  for (let i = 0; i < size; i++) {
+    out[i] = bytes[size - 1 - i]!;
   }
   return out;
 }

@@ -71,3 +71,19 @@ describe('layout', () => {
     expect(() => Outer.encode({ policy: { minor: 256, smt: 0 } })).toThrow('8 bits');
   });
 });
+
+describe('bit fields', () => {
+  it('are the bits of the word, in either half and across both', () => {
+    const words = [0n, 1n, 0x8000000080000000n, 0x0123456789abcdefn, 0xffffffffffffffffn];
+    for (let lo = 0; lo < 64; lo++) {
+      for (let count = 1; count <= Math.min(53, 64 - lo); count++) {
+        const codec = bits64({ field: [lo, count] });
+        for (const word of words) {
+          const raw = new Uint8Array(new BigUint64Array([word]).buffer);
+          const expected = Number((word >> BigInt(lo)) & ((1n << BigInt(count)) - 1n));
+          expect([codec.read(raw, 0).field, codec.fromWord(word).field]).toEqual([expected, expected]);
+        }
+      }
+    }
+  });
+});

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { concat, equalBytes, utf8 } from '../lib/bytes.ts';
+import { concat, equalBytes, startsWith, utf8 } from '../lib/bytes.ts';
 import { makeFolder } from './make-folder.ts';
 
 const MAGIC = utf8('softsnp cache 1\n');
@@ -63,8 +63,7 @@ export class CacheDirectory {
     }
     const content = file.subarray(HEADER_SIZE);
     const isWhole =
-      equalBytes(file.subarray(0, MAGIC.length), MAGIC) &&
-      equalBytes(file.subarray(MAGIC.length, HEADER_SIZE), checksum(key, content));
+      startsWith(file, MAGIC) && equalBytes(file.subarray(MAGIC.length, HEADER_SIZE), checksum(key, content));
     return isWhole ? content : null;
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The verifier's cryptography from node:crypto. */
 import { constants, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
-import { concat, equalBytes, fromHex } from '../lib/bytes.ts';
+import { concat, fromHex, startsWith } from '../lib/bytes.ts';
 import type { VerifyCrypto } from '../verify/crypto.ts';
 
 const SALT_SIZE = 48;
@@ -13,7 +13,7 @@ const P384_PREFIX = fromHex('3076301006072a8648ce3d020106052b81040022036200');
 /** OpenSSL takes a twentieth of the time for the inner form, which it need not guess the type of. */
 function importRsa(spki: Uint8Array): KeyObject {
   const inner = spki.subarray(RSA_4096_PREFIX.length);
-  return equalBytes(spki.subarray(0, RSA_4096_PREFIX.length), RSA_4096_PREFIX)
+  return startsWith(spki, RSA_4096_PREFIX)
     ? createPublicKey({ key: Buffer.from(inner), format: 'der', type: 'pkcs1' })
     : createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
 }
@@ -58,7 +58,9 @@ export function nodeVerifyCrypto(): VerifyCrypto {
       const key = keyOf(point, () =>
         createPublicKey({ key: Buffer.from(concat(P384_PREFIX, point)), format: 'der', type: 'spki' }),
       );
-      return key !== null && verify('sha384', message, { key, dsaEncoding: 'ieee-p1363' }, concat(r, s));
+      return (
+        key !== null && verify('sha384', message, { key, dsaEncoding: 'ieee-p1363' }, Buffer.concat([r, s]))
+      );
     },
   };
 }

@@ -82,7 +82,7 @@ class BoundedMap<V> {
 export class VerifyCache {
   readonly #certificates: BoundedMap<KnownCertificate | Malformed>;
   readonly #lists: BoundedMap<KnownRevocationList | Malformed>;
-  /** By what is signed, then by the issuer; gone with the certificates. */
+  /** By the decoding of what is signed, then by the issuer; gone with the certificates. */
   readonly #signatures = new WeakMap<object, WeakMap<KnownCertificate, boolean>>();
   readonly #points: BoundedMap<Uint8Array>;
 
@@ -98,16 +98,22 @@ export class VerifyCache {
     return this.#points.size;
   }
 
-  *certificate(given: Uint8Array): Judging<KnownCertificate | Malformed> {
-    const known = this.#certificates.get(yield* sha256Hex(given));
+  /** Shape    `fingerprint` is that of the bytes, where it has been computed already */
+  *certificate(given: Uint8Array, fingerprint?: string): Judging<KnownCertificate | Malformed> {
+    const known = this.knownCertificate(fingerprint ?? (yield* sha256Hex(given)));
     if (known !== undefined) {
       return known;
     }
     const der = ownOf(given, MAX_CERTIFICATE_BYTES);
-    const fingerprint = yield* sha256Hex(der);
-    const decoded = this.#decode(der, fingerprint);
-    this.#certificates.set(fingerprint, decoded);
+    const own = yield* sha256Hex(der);
+    const decoded = this.#decode(der, own);
+    this.#certificates.set(own, decoded);
     return decoded;
+  }
+
+  /** What `certificate` would find without decoding anything. */
+  knownCertificate(fingerprint: string): KnownCertificate | Malformed | undefined {
+    return this.#certificates.get(fingerprint);
   }
 
   #decode(der: Uint8Array, fingerprint: string): KnownCertificate | Malformed {
@@ -138,20 +144,21 @@ export class VerifyCache {
     return { ...certificate, key: { kind: 'p384', point } };
   }
 
-  *revocationList(given: Uint8Array): Judging<KnownRevocationList | Malformed> {
-    const known = this.#lists.get(yield* sha256Hex(given));
+  /** Shape    as `certificate` */
+  *revocationList(given: Uint8Array, fingerprint?: string): Judging<KnownRevocationList | Malformed> {
+    const known = this.#lists.get(fingerprint ?? (yield* sha256Hex(given)));
     if (known !== undefined) {
       return known;
     }
     const der = ownOf(given, MAX_CRL_BYTES);
-    const fingerprint = yield* sha256Hex(der);
+    const own = yield* sha256Hex(der);
     let decoded: KnownRevocationList | Malformed;
     try {
-      decoded = { list: decodeRevocationList(der), fingerprint };
+      decoded = { list: decodeRevocationList(der), fingerprint: own };
     } catch (error) {
-      decoded = malformed(error, fingerprint);
+      decoded = malformed(error, own);
     }
-    this.#lists.set(fingerprint, decoded);
+    this.#lists.set(own, decoded);
     return decoded;
   }
 
@@ -170,10 +177,10 @@ export class VerifyCache {
     ) {
       return false;
     }
-    let byIssuer = this.#signatures.get(signed);
+    let byIssuer = this.#signatures.get(document);
     if (byIssuer === undefined) {
       byIssuer = new WeakMap();
-      this.#signatures.set(signed, byIssuer);
+      this.#signatures.set(document, byIssuer);
     }
     let verdict = byIssuer.get(issuer);
     if (verdict === undefined) {

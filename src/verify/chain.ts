@@ -69,7 +69,10 @@ export function* judgeChain(
   for (const intermediate of namedAs(pool.intermediates, nameOfIssuer(leaf, issuer))) {
     const roots = namedAs(pool.roots, nameOfIssuer(intermediate, issuerRole(issuer)));
     // Trusted roots first: an impostor of the same name is only worth a look when there is nothing better.
-    const ordered = [...roots].sort((a, b) => Number(isTrusted(b, rules)) - Number(isTrusted(a, rules)));
+    const ordered =
+      roots.length === 1
+        ? roots
+        : [...roots].sort((a, b) => Number(isTrusted(b, rules)) - Number(isTrusted(a, rules)));
     for (const root of ordered) {
       const judged = yield* judgePath(cache, { leaf, intermediate, root }, role, pool, rules);
       const errors = errorWeight(judged);

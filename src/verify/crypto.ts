@@ -24,7 +24,7 @@ export interface AsyncVerifyCrypto {
 }
 
 type CryptoJob =
-  | { readonly op: 'sha256Hex'; readonly data: Uint8Array }
+  | { readonly op: 'sha256Hex'; readonly each: readonly Uint8Array[] }
   | {
       readonly op: 'verifyRsaPss';
       readonly spki: Uint8Array;
@@ -39,13 +39,18 @@ type CryptoJob =
       readonly s: Uint8Array;
     };
 
-type CryptoAnswer = string | boolean;
+type CryptoAnswer = readonly string[] | boolean;
 
 /** A computation that asks for cryptography as it goes. */
 export type Judging<T> = Generator<CryptoJob, T, CryptoAnswer>;
 
 export function* sha256Hex(data: Uint8Array): Judging<string> {
-  return (yield { op: 'sha256Hex', data }) as string;
+  return (yield* sha256HexOfEach([data]))[0]!;
+}
+
+/** Of several at once: WebCrypto works on them side by side, and the judging is left and entered once. */
+export function* sha256HexOfEach(each: readonly Uint8Array[]): Judging<readonly string[]> {
+  return (yield { op: 'sha256Hex', each }) as readonly string[];
 }
 
 export function* verifyRsaPss(
@@ -65,26 +70,26 @@ export function* verifyEcdsaP384(
   return (yield { op: 'verifyEcdsaP384', point, message, r, s }) as boolean;
 }
 
-function perform<C extends VerifyCrypto | AsyncVerifyCrypto>(
+type SignatureJob = Exclude<CryptoJob, { readonly op: 'sha256Hex' }>;
+
+function verifySignature<C extends VerifyCrypto | AsyncVerifyCrypto>(
   crypto: C,
-  job: CryptoJob,
-): ReturnType<C['sha256Hex'] | C['verifyRsaPss']> {
-  type Answer = ReturnType<C['sha256Hex'] | C['verifyRsaPss']>;
-  switch (job.op) {
-    case 'sha256Hex':
-      return crypto.sha256Hex(job.data) as Answer;
-    case 'verifyRsaPss':
-      return crypto.verifyRsaPss(job.spki, job.message, job.signature) as Answer;
-    case 'verifyEcdsaP384':
-      return crypto.verifyEcdsaP384(job.point, job.message, job.r, job.s) as Answer;
-  }
+  job: SignatureJob,
+): ReturnType<C['verifyRsaPss']> {
+  type Answer = ReturnType<C['verifyRsaPss']>;
+  return job.op === 'verifyRsaPss'
+    ? (crypto.verifyRsaPss(job.spki, job.message, job.signature) as Answer)
+    : (crypto.verifyEcdsaP384(job.point, job.message, job.r, job.s) as Answer);
 }
 
 /** Drives a computation with synchronous cryptography. */
 export function runSync<T>(crypto: VerifyCrypto, judging: Judging<T>): T {
   let next = judging.next();
   while (!next.done) {
-    next = judging.next(perform(crypto, next.value));
+    const job = next.value;
+    next = judging.next(
+      job.op === 'sha256Hex' ? job.each.map((data) => crypto.sha256Hex(data)) : verifySignature(crypto, job),
+    );
   }
   return next.value;
 }
@@ -93,7 +98,12 @@ export function runSync<T>(crypto: VerifyCrypto, judging: Judging<T>): T {
 export async function runAsync<T>(crypto: AsyncVerifyCrypto, judging: Judging<T>): Promise<T> {
   let next = judging.next();
   while (!next.done) {
-    next = judging.next(await perform(crypto, next.value));
+    const job = next.value;
+    next = judging.next(
+      job.op === 'sha256Hex'
+        ? await Promise.all(job.each.map((data) => crypto.sha256Hex(data)))
+        : await verifySignature(crypto, job),
+    );
   }
   return next.value;
 }

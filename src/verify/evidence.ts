@@ -10,7 +10,7 @@ import { equalBytes } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import type { KnownCertificate, VerifyCache } from './cache.ts';
 import type { Pool } from './chain.ts';
-import type { Judging } from './crypto.ts';
+import { type Judging, sha256HexOfEach } from './crypto.ts';
 import { type Finding, finding } from './findings.ts';
 import type { RevocationSource } from './revocation.ts';
 import type { CertificateKind } from './roles.ts';
@@ -87,9 +87,10 @@ export function* readEvidence(
     roots: [],
     strangers: [],
   };
-  const seen = new Set<string>();
-  for (const { der, where, slot } of items) {
-    const known = yield* cache.certificate(der);
+  const fingerprints = yield* sha256HexOfEach([...items, ...lists].map(({ der }) => der));
+  for (const [i, { der, where, slot }] of items.entries()) {
+    const fingerprint = fingerprints[i]!;
+    const known = cache.knownCertificate(fingerprint) ?? (yield* cache.certificate(der, fingerprint));
     if ('malformed' in known) {
       found.push(finding('CERT_MALFORMED', { where, actual: known.malformed }));
       continue;
@@ -104,14 +105,14 @@ export function* readEvidence(
         }),
       );
     }
-    if (!seen.has(known.fingerprint)) {
-      seen.add(known.fingerprint);
-      sorted[groupOf(kind)].push(known);
+    const group = sorted[groupOf(kind)];
+    if (!group.some((other) => other.fingerprint === known.fingerprint)) {
+      group.push(known);
     }
   }
   const sources: RevocationSource[] = [];
-  for (const { der, where } of lists) {
-    sources.push({ ...(yield* cache.revocationList(der)), where });
+  for (const [i, { der, where }] of lists.entries()) {
+    sources.push({ known: yield* cache.revocationList(der, fingerprints[items.length + i]), where });
   }
   return { ...sorted, lists: sources, otherEntries, findings: found };
 }

@@ -7,7 +7,7 @@
 import { REPORT_SIZE } from '../abi/attestation-report.ts';
 import { fromPem, isOneDerSequence } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
-import { copyOf, equalBytes, fromHex, isZero, readU32, utf8 } from '../lib/bytes.ts';
+import { copyOf, fromHex, isZero, readU32, startsWith, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { decodeDer, Tag } from './der.ts';
 import { base64Bytes, startsLikeReport } from './form.ts';
@@ -49,7 +49,7 @@ function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null
   if (input.length === REPORT_SIZE) {
     return { report: input, forms, table: null };
   }
-  if (equalBytes(input.subarray(0, 4), HCL_MAGIC) && input.length >= RESPONSE_HEADER_SIZE + REPORT_SIZE) {
+  if (startsWith(input, HCL_MAGIC) && input.length >= RESPONSE_HEADER_SIZE + REPORT_SIZE) {
     return { report: reportAt(input), forms: [...forms, 'Azure HCL report'], table: null };
   }
   if (isResponse(input)) {

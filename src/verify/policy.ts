@@ -15,7 +15,7 @@ import {
   tcbAtMost,
   tcbComponents,
 } from '../abi/tcb-version.ts';
-import { equalBytes, fromHex, isZero, toHex } from '../lib/bytes.ts';
+import { equalBytes, fromHex, isZero, startsWith, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import type { KnownCertificate } from './cache.ts';
 import { type Finding, finding } from './findings.ts';
@@ -624,7 +624,6 @@ function identityFindings({ report, product, leaf, fingerprints }: PolicySubject
 
 /** Chips by 8 or 64 bytes: Turin's have 8, zeros follow in the report. */
 function sameChip(a: Uint8Array, b: Uint8Array): boolean {
-  const shorter = Math.min(a.length, b.length);
-  const longer = a.length > b.length ? a : b;
-  return equalBytes(a.subarray(0, shorter), b.subarray(0, shorter)) && isZero(longer.subarray(shorter));
+  const [shorter, longer] = a.length < b.length ? [a, b] : [b, a];
+  return startsWith(longer, shorter) && isZero(longer, shorter.length);
 }

@@ -157,5 +157,4 @@ export const signedBytesOf = (bytes: Uint8Array): Uint8Array => bytes.subarray(0
 export const SIGNATURE_PART_SIZE = 48;
 
 /** R or S of a report as other software takes it: 48 bytes, big-endian. */
-export const signaturePart = (field: Uint8Array): Uint8Array =>
-  reversed(field.subarray(0, SIGNATURE_PART_SIZE));
+export const signaturePart = (field: Uint8Array): Uint8Array => reversed(field, SIGNATURE_PART_SIZE);

@@ -11,7 +11,10 @@ import { serialText } from './profile.ts';
 import { certificateLabel } from './roles.ts';
 
 /** A list, or bytes that are none, and what findings call it. */
-export type RevocationSource = (KnownRevocationList | Malformed) & { readonly where: string };
+export interface RevocationSource {
+  readonly known: KnownRevocationList | Malformed;
+  readonly where: string;
+}
 
 export interface RevocationPolicy {
   /**
@@ -50,8 +53,7 @@ export function* revocationFindings(
   const revoked: Finding[] = [];
   const defects: Finding[] = [];
   let used: UsedList | null = null;
-  for (const source of lists) {
-    const { where } = source;
+  for (const { known: source, where } of lists) {
     if ('malformed' in source) {
       defects.push(finding('CRL_MALFORMED', { where, actual: source.malformed }));
       continue;

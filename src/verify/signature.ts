@@ -31,7 +31,7 @@ export function* signatureFindings(
   ] as const) {
     const where = `report[${field === 'signature_r' ? '0x2a0' : '0x2e8'}].${field}`;
     // Outside the signed bytes and outside the value: whoever wants a second form of a report writes here.
-    if (!isZero(parts[field].subarray(SIGNATURE_PART_SIZE))) {
+    if (!isZero(parts[field], SIGNATURE_PART_SIZE)) {
       found.push(finding('SIGNATURE_PADDING_NOT_ZERO', { where, expected: 'zero above byte 48' }));
     }
     if (isZero(value) || !isBelow(value, N)) {

@@ -8,7 +8,7 @@ import type { ProductLine } from '../abi/product.ts';
 import { InputError } from '../lib/errors.ts';
 import type { KnownCertificate, VerifyCache } from './cache.ts';
 import type { ChainRules } from './chain.ts';
-import type { Judging } from './crypto.ts';
+import { type Judging, sha256HexOfEach } from './crypto.ts';
 import type { RevocationPolicy } from './revocation.ts';
 
 export interface RootPin {
@@ -61,8 +61,10 @@ export function* chainRules(
     throw new InputError('OPTION_INVALID', `${atMs} is no time`, { where: 'atMs' });
   }
   const roots: KnownCertificate[] = [];
-  for (const [i, der] of (trust === 'amd' ? [] : trust).entries()) {
-    const known = yield* cache.certificate(der);
+  const ders = trust === 'amd' ? [] : trust;
+  const fingerprints = ders.length === 0 ? [] : yield* sha256HexOfEach(ders);
+  for (const [i, der] of ders.entries()) {
+    const known = yield* cache.certificate(der, fingerprints[i]);
     if ('malformed' in known) {
       throw new InputError('CERTIFICATE_INVALID', known.malformed, { where: `trust[${i}]` });
     }

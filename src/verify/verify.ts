@@ -7,7 +7,7 @@ import { REPORT_SIZE } from '../abi/attestation-report.ts';
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { decodeTcb, encodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
 import type { CertificateEntry } from '../certs/table.ts';
-import { copyOf, equalBytes, isZero, toHex } from '../lib/bytes.ts';
+import { copyOf, isZero, startsWith, toHex } from '../lib/bytes.ts';
 import { type KnownCertificate, VerifyCache } from './cache.ts';
 import { type JudgedPath, judgeChain } from './chain.ts';
 import {
@@ -98,7 +98,10 @@ export function verifyEvidence(
   evidence: Evidence,
   options: VerifyOptions & { readonly crypto: VerifyCrypto },
 ): VerifyResult {
-  return runSync(options.crypto, judgeEvidence(evidence, options));
+  return runSync(
+    options.crypto,
+    judgeEvidence(isShared(evidence.report) ? withOwnReport(evidence) : evidence, options),
+  );
 }
 
 /** The same with WebCrypto: the judging is shared, so are the verdicts. */
@@ -106,8 +109,13 @@ export function verifyEvidenceAsync(
   evidence: Evidence,
   options: VerifyOptions & { readonly crypto: AsyncVerifyCrypto },
 ): Promise<VerifyResult> {
-  return runAsync(options.crypto, judgeEvidence(evidence, options));
+  return runAsync(options.crypto, judgeEvidence(withOwnReport(evidence), options));
 }
+
+// What is decoded must be what is verified: shared memory changes at any time, and other memory while WebCrypto works.
+const isShared = ({ buffer }: Uint8Array): boolean => !(buffer instanceof ArrayBuffer);
+const withOwnReport = (evidence: Evidence): Evidence =>
+  evidence.report.length === REPORT_SIZE ? { ...evidence, report: copyOf(evidence.report) } : evidence;
 
 /** 0 accepted, 2 signature or chain, 3 certificates not had, 4 revoked or no list, 5 policy. */
 export type VerdictExitCode = 0 | 2 | 3 | 4 | 5;
@@ -137,13 +145,12 @@ interface LeafVerdict {
 }
 
 function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<VerifyResult> {
-  // With WebCrypto others run in between, and shared memory changes at any time: what is decoded is what is verified.
-  const bytes = evidence.report.length === REPORT_SIZE ? copyOf(evidence.report) : evidence.report;
   const cache = options.cache ?? new VerifyCache();
   const { rules, roots } = yield* chainRules(cache, options);
+  const bytes = evidence.report;
   const { report, findings: reportFindings } = decodeReport(bytes);
   const given = yield* readEvidence(cache, evidence, options.maxCertificates);
-  const pool = { ...given, roots: [...given.roots, ...roots] };
+  const pool = { ...given, roots: [...new Set([...given.roots, ...roots])] };
 
   let verdict: LeafVerdict | null = null;
   for (const leaf of orderedLeaves(given.leaves, report, options)) {
@@ -231,7 +238,7 @@ function orderedLeaves(
     return (
       (role!.kind === wantedKind(report) ? 8 : 0) +
       (sameTcb(decodeTcb(report.reported_tcb, role!.product), endorsement!.tcb, role!.product) ? 4 : 0) +
-      (hwId !== null && equalBytes(report.chip_id.subarray(0, hwId.length), hwId) ? 2 : 0) +
+      (hwId !== null && startsWith(report.chip_id, hwId) ? 2 : 0) +
       (options.atMs >= certificate.notBeforeMs && options.atMs <= certificate.notAfterMs ? 1 : 0)
     );
   };
@@ -390,7 +397,7 @@ function chipFindings(chipId: Uint8Array, hwId: Uint8Array): Finding[] {
   if (isZero(chipId)) {
     return [finding('CHIP_ID_MASKED', { where, actual: 'zero' })];
   }
-  const matches = equalBytes(chipId.subarray(0, hwId.length), hwId) && isZero(chipId.subarray(hwId.length));
+  const matches = startsWith(chipId, hwId) && isZero(chipId, hwId.length);
   return matches
     ? []
     : [finding('CHIP_ID_MISMATCH', { where, expected: toHex(chipId), actual: toHex(hwId) })];

@@ -5,7 +5,7 @@
  * the content is what AMD issues is for profile.ts to say.
  */
 
-import { equalBytes, fromHex, toHex } from '../lib/bytes.ts';
+import { equalBytes, fromHex, startsWith, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import {
   contentOf,
@@ -327,7 +327,7 @@ function keyOf(bytes: Uint8Array, node: DerNode, what: string): PublicKey {
   const keyNode = spki.take('subjectPublicKey', Tag.BIT_STRING);
   spki.done();
   const der = derOf(bytes, node);
-  if (der.length === 120 && equalBytes(der.subarray(0, 24), P384_SPKI_PREFIX)) {
+  if (der.length === 120 && startsWith(der, P384_SPKI_PREFIX)) {
     return { kind: 'p384', point: der.subarray(23) };
   }
   if (oid === Oid.rsaEncryption && parameters.length === 1 && parameters[0]!.tag === Tag.NULL) {
