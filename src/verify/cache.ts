@@ -82,7 +82,7 @@ class BoundedMap<V> {
 export class VerifyCache {
   readonly #certificates: BoundedMap<KnownCertificate | Malformed>;
   readonly #lists: BoundedMap<KnownRevocationList | Malformed>;
-  /** By the decoding of what is signed, then by the issuer; gone with the certificates. */
+  /** By what is signed, then by the issuer; gone with the certificates. */
   readonly #signatures = new WeakMap<object, WeakMap<KnownCertificate, boolean>>();
   readonly #points: BoundedMap<Uint8Array>;
 
@@ -146,7 +146,7 @@ export class VerifyCache {
 
   /** Shape    as `certificate` */
   *revocationList(given: Uint8Array, fingerprint?: string): Judging<KnownRevocationList | Malformed> {
-    const known = this.#lists.get(fingerprint ?? (yield* sha256Hex(given)));
+    const known = this.knownRevocationList(fingerprint ?? (yield* sha256Hex(given)));
     if (known !== undefined) {
       return known;
     }
@@ -162,11 +162,20 @@ export class VerifyCache {
     return decoded;
   }
 
+  /** What `revocationList` would find without decoding anything. */
+  knownRevocationList(fingerprint: string): KnownRevocationList | Malformed | undefined {
+    return this.#lists.get(fingerprint);
+  }
+
   /**
    * Whether the issuer's key signed a certificate or list; false when that key is not RSA-4096 with exponent 65537,
    * because what a provider does with other keys differs from one to the next.
    */
   *isSignedBy(signed: KnownCertificate | KnownRevocationList, issuer: KnownCertificate): Judging<boolean> {
+    const known = this.knownSignature(signed, issuer);
+    if (known !== undefined) {
+      return known;
+    }
     const { key } = issuer.certificate;
     const document = 'certificate' in signed ? signed.certificate : signed.list;
     if (
@@ -177,17 +186,22 @@ export class VerifyCache {
     ) {
       return false;
     }
-    let byIssuer = this.#signatures.get(document);
+    const verdict = yield* verifyRsaPss(issuer.certificate.spki, document.tbs, document.signature);
+    let byIssuer = this.#signatures.get(signed);
     if (byIssuer === undefined) {
       byIssuer = new WeakMap();
-      this.#signatures.set(document, byIssuer);
+      this.#signatures.set(signed, byIssuer);
     }
-    let verdict = byIssuer.get(issuer);
-    if (verdict === undefined) {
-      verdict = yield* verifyRsaPss(issuer.certificate.spki, document.tbs, document.signature);
-      byIssuer.set(issuer, verdict);
-    }
+    byIssuer.set(issuer, verdict);
     return verdict;
+  }
+
+  /** What `isSignedBy` would find without verifying anything. */
+  knownSignature(
+    signed: KnownCertificate | KnownRevocationList,
+    issuer: KnownCertificate,
+  ): boolean | undefined {
+    return this.#signatures.get(signed)?.get(issuer);
   }
 }
 

@@ -126,10 +126,14 @@ function* judgePath(
     }
   }
   if (leaf !== null && intermediate !== null) {
-    found.push(...(yield* signatureFindings(cache, leaf, intermediate)));
+    const isSigned =
+      cache.knownSignature(leaf, intermediate) ?? (yield* cache.isSignedBy(leaf, intermediate));
+    found.push(...signatureFindings(leaf, intermediate, isSigned));
   }
   if (intermediate !== null && root !== null) {
-    found.push(...(yield* signatureFindings(cache, intermediate, root)));
+    const isSigned =
+      cache.knownSignature(intermediate, root) ?? (yield* cache.isSignedBy(intermediate, root));
+    found.push(...signatureFindings(intermediate, root, isSigned));
   }
   if (root !== null) {
     found.push(...trustFindings(root, rules));
@@ -184,16 +188,9 @@ function validityFindings(known: KnownCertificate, atMs: number): Finding[] {
     : [finding('CERT_EXPIRED', { where, expected: `until ${iso(notAfterMs)}`, actual: iso(at) })];
 }
 
-function* signatureFindings(
-  cache: VerifyCache,
-  signed: KnownCertificate,
-  issuer: KnownCertificate,
-): Judging<Finding[]> {
-  // The profile has said so already, and no key can make such a signature good.
-  if (!signed.certificate.signatureAlgorithm.isAmdPss) {
-    return [];
-  }
-  if (yield* cache.isSignedBy(signed, issuer)) {
+function signatureFindings(signed: KnownCertificate, issuer: KnownCertificate, isSigned: boolean): Finding[] {
+  // Of another algorithm the profile has said so already, and no key can make such a signature good.
+  if (isSigned || !signed.certificate.signatureAlgorithm.isAmdPss) {
     return [];
   }
   return [

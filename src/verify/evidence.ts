@@ -112,7 +112,9 @@ export function* readEvidence(
   }
   const sources: RevocationSource[] = [];
   for (const [i, { der, where }] of lists.entries()) {
-    sources.push({ known: yield* cache.revocationList(der, fingerprints[items.length + i]), where });
+    const fingerprint = fingerprints[items.length + i]!;
+    const known = cache.knownRevocationList(fingerprint) ?? (yield* cache.revocationList(der, fingerprint));
+    sources.push({ known, where });
   }
   return { ...sorted, lists: sources, otherEntries, findings: found };
 }

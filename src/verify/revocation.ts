@@ -70,7 +70,7 @@ export function* revocationFindings(
       );
       continue;
     }
-    if (!(yield* cache.isSignedBy(source, issuer))) {
+    if (!(cache.knownSignature(source, issuer) ?? (yield* cache.isSignedBy(source, issuer)))) {
       defects.push(
         finding('CRL_SIGNATURE_MISMATCH', {
           where,

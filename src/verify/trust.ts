@@ -64,7 +64,8 @@ export function* chainRules(
   const ders = trust === 'amd' ? [] : trust;
   const fingerprints = ders.length === 0 ? [] : yield* sha256HexOfEach(ders);
   for (const [i, der] of ders.entries()) {
-    const known = yield* cache.certificate(der, fingerprints[i]);
+    const fingerprint = fingerprints[i]!;
+    const known = cache.knownCertificate(fingerprint) ?? (yield* cache.certificate(der, fingerprint));
     if ('malformed' in known) {
       throw new InputError('CERTIFICATE_INVALID', known.malformed, { where: `trust[${i}]` });
     }
