@@ -106,9 +106,9 @@ const isTrusted = (root: KnownCertificate | null, rules: ChainRules): boolean =>
 
 // A wrong signature says that the certificate has nothing to do with this leaf: worse than all else.
 function errorWeight(path: JudgedPath): number {
-  return [...path.chainFindings, ...path.revocationFindings]
-    .filter(isError)
-    .reduce((sum, { code }) => sum + (code === 'CERT_SIGNATURE_MISMATCH' ? 100 : 1), 0);
+  const weight = (sum: number, found: Finding): number =>
+    isError(found) ? sum + (found.code === 'CERT_SIGNATURE_MISMATCH' ? 100 : 1) : sum;
+  return path.revocationFindings.reduce(weight, path.chainFindings.reduce(weight, 0));
 }
 
 function* judgePath(

@@ -290,14 +290,15 @@ export interface PolicySubject {
 
 /** Everything in which a report differs from what a policy wants. */
 export function policyFindings(subject: PolicySubject, policy: Policy): Finding[] {
-  return [
-    ...relationFindings(subject),
-    ...valueFindings(subject, policy),
-    ...bitFindings(subject, policy),
-    ...tcbFindings(subject, policy),
-    ...firmwareFindings(subject, policy),
-    ...identityFindings(subject, policy),
-  ];
+  const found: Finding[] = [];
+  judgeRelations(found, subject);
+  judgeValues(found, subject, policy);
+  judgeSigners(found, subject, policy);
+  judgeBits(found, subject, policy);
+  judgeTcbs(found, subject, policy);
+  judgeFirmware(found, subject, policy);
+  judgeIdentity(found, subject, policy);
+  return found;
 }
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
@@ -333,8 +334,7 @@ const RELATIONS: readonly (readonly [lower: TcbField, upper: TcbField])[] = [
   ['launch', 'current'],
 ];
 
-function relationFindings({ report, product, tcbs }: PolicySubject): Finding[] {
-  const found: Finding[] = [];
+function judgeRelations(found: Finding[], { report, product, tcbs }: PolicySubject): void {
   const current = currentFirmware(report);
   const committed = committedFirmware(report);
   if (isOlder(current, committed)) {
@@ -357,7 +357,6 @@ function relationFindings({ report, product, tcbs }: PolicySubject): Finding[] {
       );
     }
   }
-  return found;
 }
 
 const BYTE_FIELDS = [
@@ -381,15 +380,13 @@ function mismatch(field: string, expected: string, actual: string): Finding {
   });
 }
 
-function valueFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
-  const found: Finding[] = [];
+function judgeValues(found: Finding[], { report, product }: PolicySubject, policy: Policy): void {
   for (const field of BYTE_FIELDS) {
     const allowed = policy[field];
     if (allowed !== undefined && !allowed.some((value) => equalBytes(value, report[field]))) {
       found.push(mismatch(field, allowed.map(toHex).join(' or '), toHex(report[field])));
     }
   }
-  found.push(...signerFindings(report, policy));
   if (policy.vmpl !== undefined && !policy.vmpl.includes(report.vmpl)) {
     found.push(mismatch('vmpl', policy.vmpl.join(' or '), String(report.vmpl)));
   }
@@ -416,11 +413,13 @@ function valueFindings({ report, product }: PolicySubject, policy: Policy): Find
   if (policy.product !== undefined && (product === null || !policy.product.includes(product))) {
     found.push(mismatch('product', policy.product.join(' or '), product ?? 'unknown'));
   }
-  return found;
 }
 
-function signerFindings(report: Report, { author_key_digest, id_block_signers }: Policy): Finding[] {
-  const found: Finding[] = [];
+function judgeSigners(
+  found: Finding[],
+  { report }: PolicySubject,
+  { author_key_digest, id_block_signers }: Policy,
+): void {
   const { id_key_digest, author_key_digest: author } = report;
   const hasAuthor = report.key_info.author_key_en === 1;
   const isAmong = (digests: readonly Uint8Array[] | undefined, digest: Uint8Array): boolean =>
@@ -448,7 +447,6 @@ function signerFindings(report: Report, { author_key_digest, id_block_signers }:
       );
     }
   }
-  return found;
 }
 
 function wantedFindings(found: Finding[], wanted: Wanted, is: boolean, prefix: string, name: string): void {
@@ -473,8 +471,7 @@ function wantedFindings(found: Finding[], wanted: Wanted, is: boolean, prefix: s
   );
 }
 
-function bitFindings({ report }: PolicySubject, policy: Policy): Finding[] {
-  const found: Finding[] = [];
+function judgeBits(found: Finding[], { report }: PolicySubject, policy: Policy): void {
   for (const bit of GUEST_POLICY_BITS) {
     wantedFindings(found, policy.guest_policy[bit], report.policy[bit] === 1, 'report.policy', bit);
   }
@@ -491,38 +488,39 @@ function bitFindings({ report }: PolicySubject, policy: Policy): Finding[] {
       found.push(mismatch('policy.abi', `at least ${minimum.join('.')}`, `${abi_major}.${abi_minor}`));
     }
   }
-  return found;
 }
 
-function tcbFindings({ product, tcbs }: PolicySubject, policy: Policy): Finding[] {
-  const { minimum_tcb } = policy;
+function judgeTcbs(found: Finding[], { product, tcbs }: PolicySubject, { minimum_tcb }: Policy): void {
   if (minimum_tcb === undefined) {
-    return [];
+    return;
   }
   const minimums = product === null ? undefined : minimum_tcb[product];
   if (product === null || tcbs === null || minimums === undefined) {
-    return [
+    found.push(
       finding('POLICY_TCB_BELOW_MINIMUM', {
         where: 'policy.minimum_tcb',
         expected: Object.keys(minimum_tcb).join(' or '),
         actual: product ?? 'unknown product line',
         message: 'The policy has minimum TCBs, but none for this product line.',
       }),
-    ];
+    );
+    return;
   }
-  return TCB_FIELDS.flatMap((field) => {
-    const tcb = tcbs[field];
+  for (const field of TCB_FIELDS) {
     const minimum: { readonly [part in TcbComponent]?: number | undefined } = minimums[field] ?? {};
-    return tcbComponents(product)
-      .filter((component: TcbComponent) => tcb[component] < (minimum[component] ?? 0))
-      .map((component) =>
-        finding('POLICY_TCB_BELOW_MINIMUM', {
-          where: `report.${field}_tcb.${component}`,
-          expected: `at least ${minimum[component]}`,
-          actual: String(tcb[component]),
-        }),
-      );
-  });
+    for (const component of tcbComponents(product)) {
+      const actual = tcbs[field][component];
+      if (actual < (minimum[component] ?? 0)) {
+        found.push(
+          finding('POLICY_TCB_BELOW_MINIMUM', {
+            where: `report.${field}_tcb.${component}`,
+            expected: `at least ${minimum[component]}`,
+            actual: String(actual),
+          }),
+        );
+      }
+    }
+  }
 }
 
 function leastFirmware({ minimum_firmware }: Policy): Firmware {
@@ -530,8 +528,7 @@ function leastFirmware({ minimum_firmware }: Policy): Firmware {
   return { major, minor, build: minimum_firmware?.build ?? 0 };
 }
 
-function firmwareFindings({ report, product }: PolicySubject, policy: Policy): Finding[] {
-  const found: Finding[] = [];
+function judgeFirmware(found: Finding[], { report, product }: PolicySubject, policy: Policy): void {
   const minimum = policy.minimum_firmware;
   const current = currentFirmware(report);
   const committed = committedFirmware(report);
@@ -569,11 +566,13 @@ function firmwareFindings({ report, product }: PolicySubject, policy: Policy): F
       }),
     );
   }
-  return found;
 }
 
-function identityFindings({ report, product, leaf, fingerprints }: PolicySubject, policy: Policy): Finding[] {
-  const found: Finding[] = [];
+function judgeIdentity(
+  found: Finding[],
+  { report, product, leaf, fingerprints }: PolicySubject,
+  policy: Policy,
+): void {
   const kind = leaf?.role?.kind ?? null;
   const isMasked = isZero(report.chip_id);
   // The certificate knows the chip even where the host masks it in the report.
@@ -619,7 +618,6 @@ function identityFindings({ report, product, leaf, fingerprints }: PolicySubject
       }
     }
   }
-  return found;
 }
 
 /** Chips by 8 or 64 bytes: Turin's have 8, zeros follow in the report. */

@@ -25,26 +25,23 @@ export function* signatureFindings(
   const found: Finding[] = [];
   const r = signaturePart(parts.signature_r);
   const s = signaturePart(parts.signature_s);
-  for (const [field, value] of [
-    ['signature_r', r],
-    ['signature_s', s],
-  ] as const) {
-    const where = `report[${field === 'signature_r' ? '0x2a0' : '0x2e8'}].${field}`;
-    // Outside the signed bytes and outside the value: whoever wants a second form of a report writes here.
-    if (!isZero(parts[field], SIGNATURE_PART_SIZE)) {
-      found.push(finding('SIGNATURE_PADDING_NOT_ZERO', { where, expected: 'zero above byte 48' }));
-    }
-    if (isZero(value) || !isBelow(value, N)) {
-      found.push(
-        finding('SIGNATURE_OUT_OF_RANGE', { where, expected: '0 < value < n', actual: toHex(value) }),
-      );
-    }
-  }
+  judgePart(found, 'report[0x2a0].signature_r', parts.signature_r, r);
+  judgePart(found, 'report[0x2e8].signature_s', parts.signature_s, s);
   const isUsable = key.kind === 'p384' && !found.some(({ code }) => code === 'SIGNATURE_OUT_OF_RANGE');
   if (!isUsable || !(yield* verifyEcdsaP384(key.point, message, r, s))) {
     found.push(finding('SIGNATURE_MISMATCH', { where: 'report[0x2a0].signature' }));
   }
   return found;
+}
+
+function judgePart(found: Finding[], where: string, field: Uint8Array, value: Uint8Array): void {
+  // Outside the signed bytes and outside the value: whoever wants a second form of a report writes here.
+  if (!isZero(field, SIGNATURE_PART_SIZE)) {
+    found.push(finding('SIGNATURE_PADDING_NOT_ZERO', { where, expected: 'zero above byte 48' }));
+  }
+  if (isZero(value) || !isBelow(value, N)) {
+    found.push(finding('SIGNATURE_OUT_OF_RANGE', { where, expected: '0 < value < n', actual: toHex(value) }));
+  }
 }
 
 /** Comparison of big-endian numbers of one size. */
