@@ -3,10 +3,9 @@
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { nodeVerifyCrypto } from '../dist/os/verify-crypto.js';
 import { VerifyCache, verifyEvidence } from '../dist/verify/index.js';
-import { median, mustBe, platformEvidence, seconds, WARM_UP_ROUNDS } from './verify-warm.js';
+import { inTurns, mustBe, platformEvidence } from './verify-warm.js';
 
 const COUNT = 100;
-const ROUNDS = 11;
 
 /** Remembers what a provider was asked to verify. */
 function recording(provider) {
@@ -27,7 +26,6 @@ function recording(provider) {
   };
 }
 
-/** Blocks of both take turns, so that a busy neighbour slows both alike. */
 export function coldVerifications() {
   const { options, certificates, crls, reports } = platformEvidence('Milan', 1);
   const evidence = { report: reports[0], certificates, crls };
@@ -46,18 +44,7 @@ export function coldVerifications() {
       mustBe(true, job(fresh));
     }
   });
-  const ratios = [];
-  const rates = [];
-  for (let round = 0; round < WARM_UP_ROUNDS; round++) {
-    ours();
-  }
-  bare();
-  for (let round = 0; round < ROUNDS; round++) {
-    const time = seconds(ours);
-    ratios.push(seconds(bare) / time);
-    rates.push(COUNT / time);
-  }
-  return { ratio: median(ratios), perSecond: median(rates), jobs: jobs.length };
+  return { ...inTurns(ours, bare, COUNT), jobs: jobs.length };
 }
 
 if (!isMainThread && workerData?.bench === 'verify-cold') {

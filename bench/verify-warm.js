@@ -23,7 +23,7 @@ export const median = (values) => values.toSorted((a, b) => a - b)[values.length
 const REPORTS = 100;
 const ROUNDS = 15;
 /** Blocks before anything counts: so long does the compiler go on making the code faster. */
-export const WARM_UP_ROUNDS = 50;
+const WARM_UP_ROUNDS = 50;
 
 /** Evidence of one platform: reports that differ, a leaf, its chain and a current revocation list. */
 export function platformEvidence(product = 'Milan', reports = REPORTS) {
@@ -69,7 +69,22 @@ export function mustBe(expected, actual) {
   }
 }
 
-/** Blocks of both take turns, so that a busy neighbour slows both alike. */
+/** Blocks of `count` of both take turns, so that a busy neighbour slows both alike. */
+export function inTurns(ours, bare, count) {
+  for (let round = 0; round < WARM_UP_ROUNDS; round++) {
+    ours();
+  }
+  bare();
+  const ratios = [];
+  const rates = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const time = seconds(ours);
+    ratios.push(seconds(bare) / time);
+    rates.push(count / time);
+  }
+  return { ratio: median(ratios), perSecond: median(rates) };
+}
+
 export function warmRatio() {
   const platform = platformEvidence();
   const { options, certificates, crls, reports } = platform;
@@ -80,19 +95,7 @@ export function warmRatio() {
       mustBe(true, verifyEvidence({ report, certificates, crls }, settings).ok);
     }
   };
-  const bare = bareVerifications(platform);
-  const ratios = [];
-  const rates = [];
-  for (let round = 0; round < WARM_UP_ROUNDS; round++) {
-    ours();
-  }
-  bare();
-  for (let round = 0; round < ROUNDS; round++) {
-    const time = seconds(ours);
-    ratios.push(seconds(bare) / time);
-    rates.push(REPORTS / time);
-  }
-  return { ratio: median(ratios), perSecond: median(rates) };
+  return inTurns(ours, bareVerifications(platform), REPORTS);
 }
 
 if (!isMainThread && workerData?.bench === 'verify-warm') {

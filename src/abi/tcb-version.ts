@@ -124,3 +124,19 @@ export function formatTcb(parts: TcbParts, product: ProductLine): string {
     .map((component) => parts[component])
     .join(',');
 }
+
+/** Parameters of the key service's URLs. [KDS] "VCEK Certificate Request". */
+export const SPL_PARAMETERS: Readonly<Record<TcbComponent, string>> = Object.freeze({
+  fmc: 'fmcSPL',
+  boot_loader: 'blSPL',
+  tee: 'teeSPL',
+  snp: 'snpSPL',
+  microcode: 'ucodeSPL',
+});
+
+/** The query by which the key service is asked for a certificate of a TCB: blSPL=04&teeSPL=00&... */
+export function splQuery(parts: TcbParts, product: ProductLine): string {
+  return tcbComponents(product)
+    .map((component) => `${SPL_PARAMETERS[component]}=${String(parts[component]).padStart(2, '0')}`)
+    .join('&');
+}

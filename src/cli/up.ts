@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** softsnp up: a host that goes on running, with several guests, devices, a key service and a control socket. */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { type KdsServer, startKdsServer } from '../kds/index.ts';
 import { InputError } from '../lib/errors.ts';
+import { makeFolder } from '../os/make-folder.ts';
 import { sdNotify } from '../os/sd-notify.ts';
 import { shutdownSignal } from '../os/shutdown.ts';
 import { type ControlServer, startControlServer } from '../service/control-server.ts';
@@ -157,7 +158,7 @@ async function detach(options: MachineOptions): Promise<number> {
       where: '--detach with --seed',
     });
   }
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder, 0o700);
   const logPath = join(folder, LOG_FILE);
   const log = openSync(logPath, 'a', 0o600);
   const before = statSync(logPath).size;

@@ -4,7 +4,13 @@
  * never throws; and whatever its spelling, one thing has one name. [KDS] chapter 4.
  */
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
-import { type TcbComponent, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
+import {
+  SPL_PARAMETERS,
+  splQuery,
+  type TcbComponent,
+  type TcbParts,
+  tcbComponents,
+} from '../abi/tcb-version.ts';
 import { HWID_SIZE } from '../keys/index.ts';
 import { isZero, toHex } from '../lib/bytes.ts';
 
@@ -57,14 +63,6 @@ export interface KdsRefusal {
   readonly status: 400 | 404;
   readonly why: string;
 }
-
-const SPL_PARAMETERS: Readonly<Record<TcbComponent, string>> = {
-  fmc: 'fmcSPL',
-  boot_loader: 'blSPL',
-  tee: 'teeSPL',
-  snp: 'snpSPL',
-  microcode: 'ucodeSPL',
-};
 
 /** A VCEK's target has some 215 characters; nothing sensible is longer than this. */
 const MAX_TARGET_LENGTH = 512;
@@ -210,22 +208,16 @@ export function formatKdsTarget(name: KdsName): string {
     case 'crl':
       return `/${name.path}/v1/${name.product}/${name.type}`;
     case 'vcek':
-      return `/vcek/v1/${name.product}/${name.hwid}?${splQuery(name.product, name.tcb)}`;
+      return `/vcek/v1/${name.product}/${name.hwid}?${splQuery(name.tcb, name.product)}`;
     case 'vlek':
-      return `/vlek/v1/${name.product}/cert?${splQuery(name.product, name.tcb)}`;
+      return `/vlek/v1/${name.product}/cert?${splQuery(name.tcb, name.product)}`;
     case 'hash_sticks':
-      return `/vlek/v1/${name.product}/hash_sticks?${splQuery(name.product, name.tcb)}`;
+      return `/vlek/v1/${name.product}/hash_sticks?${splQuery(name.tcb, name.product)}`;
     case 'cek':
       return `/cek/id/${name.hwid}`;
     case 'sev_ca':
       return `/developer/eula/sev/ask_ark_${name.product.toLowerCase()}.cert`;
   }
-}
-
-function splQuery(product: ProductLine, tcb: TcbParts): string {
-  return tcbComponents(product)
-    .map((component) => `${SPL_PARAMETERS[component]}=${String(tcb[component]).padStart(2, '0')}`)
-    .join('&');
 }
 
 /**

@@ -22,6 +22,7 @@ import {
   watchReadable,
   write,
 } from './libc.ts';
+import { makeFolder } from './make-folder.ts';
 
 const DEVICE = '/dev/fuse';
 /** Shown by mount(8) and df(1); also how a later start knows what an earlier one left behind. */
@@ -165,7 +166,7 @@ export async function makeMountPoint(path: string): Promise<string> {
     await detachStale(above);
   }
   try {
-    mkdirSync(dirname(absolute), { recursive: true });
+    makeFolder(dirname(absolute));
     const place = join(realpathSync(dirname(absolute)), basename(absolute));
     await detachStale(place);
     if (lstatSync(place, { throwIfNoEntry: false }) === undefined) {

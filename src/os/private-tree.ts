@@ -22,6 +22,7 @@ import { errnoName } from '../abi/errno.ts';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
 import { chdir, Libc, mount, mountNow, umount2 } from './libc.ts';
+import { makeFolder } from './make-folder.ts';
 import { mountTmpfs } from './private-folder.ts';
 
 /** Where a mirrored folder keeps its original whole. */
@@ -182,7 +183,7 @@ async function bind(source: string, target: string): Promise<void> {
 }
 
 function placeFor(path: string, isFolder: boolean): string {
-  mkdirSync(isFolder ? path : dirname(path), { recursive: true });
+  makeFolder(isFolder ? path : dirname(path));
   if (!isFolder) {
     writeFileSync(path, '');
   }

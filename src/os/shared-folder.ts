@@ -4,20 +4,10 @@
  * whole: whoever reads one finds the old content or the new, and so does a crash.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  linkSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { existsSync, linkSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoCode } from './errno.ts';
+import { syncFolder, writeSynced } from './synced-file.ts';
 
 /** A file written aside takes milliseconds to be moved; one this old is what a crash left. */
 const LEFTOVER_MS = 3_600_000;
@@ -77,29 +67,11 @@ function place(
   // A name of its own for every writer: two that share one would mix their bytes.
   const aside = join(folder, `.${name}.${randomBytes(6).toString('hex')}.new`);
   try {
-    const fd = openSync(aside, 'wx', mode);
-    try {
-      let at = 0;
-      while (at < content.length) {
-        at += writeSync(fd, content, at);
-      }
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+    writeSynced(aside, content, mode, 'wx');
     move(aside, join(folder, name));
   } finally {
     // After a rename there is nothing left to remove; after a link, or a failure, there is.
     rmSync(aside, { force: true });
   }
   syncFolder(folder);
-}
-
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

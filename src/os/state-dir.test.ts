@@ -196,7 +196,7 @@ describe('a state folder', () => {
       }
     };
     StateDirectory.open(join(folder, 'x', 'y', 'z')).close();
-    expect(synced).toEqual([join(folder, 'x', 'y'), join(folder, 'x'), folder]);
+    expect(synced).toEqual([folder, join(folder, 'x'), join(folder, 'x', 'y')]);
     synced.length = 0;
     StateDirectory.open(join(folder, 'x', 'y', 'z')).close();
     expect(synced).toEqual([]);

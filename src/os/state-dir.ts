@@ -6,21 +6,20 @@
 import {
   chmodSync,
   closeSync,
-  fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   unlinkSync,
-  writeSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { EnvironmentError } from '../lib/errors.ts';
 import { errnoCode } from './errno.ts';
+import { makeFolder } from './make-folder.ts';
 import { tryLock } from './ofd-lock.ts';
+import { syncFolder, writeSynced } from './synced-file.ts';
 
 /** What a crash leaves: content that is not in place yet, and the name that what was in place is kept by. */
 const TEMPORARY = /^\..*\.(?:new|old)$/;
@@ -50,7 +49,7 @@ export function prepareFile(
 ): PreparedFile {
   const aside = join(directory, `.${name}.new`);
   try {
-    writeSynced(aside, content, mode);
+    writeSynced(aside, content, mode, 'w');
   } catch (error) {
     unlinkIfThere(aside);
     throw error;
@@ -59,19 +58,6 @@ export function prepareFile(
     place: () => moveIntoPlace(aside, join(directory, name), join(directory, `.${name}.old`)),
     discard: () => unlinkIfThere(aside),
   };
-}
-
-function writeSynced(path: string, content: Uint8Array, mode: number): void {
-  const fd = openSync(path, 'w', mode);
-  try {
-    let at = 0;
-    while (at < content.length) {
-      at += writeSync(fd, content, at);
-    }
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 /** @param kept second name of the old file, for the time in which the folder may turn out not to be writable */
@@ -86,7 +72,7 @@ function moveIntoPlace(aside: string, place: string, kept: string): void {
     throw error;
   }
   try {
-    syncDirectory(directory);
+    syncFolder(directory);
   } catch (error) {
     // Nobody may find what the caller is told was not written.
     undoMove(before, kept, place);
@@ -127,27 +113,6 @@ function unlinkIfThere(path: string): void {
   }
 }
 
-function syncDirectory(directory: string): void {
-  const fd = openSync(directory, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Makes a folder and those above it, so that a power cut does not take them away again. */
-function makeDirectory(path: string, mode: number): void {
-  const first = mkdirSync(path, { recursive: true, mode });
-  for (
-    let made = resolve(path);
-    first !== undefined && made.length >= resolve(first).length;
-    made = dirname(made)
-  ) {
-    syncDirectory(dirname(made));
-  }
-}
-
 export class StateDirectory {
   readonly path: string;
   readonly #lockFd: number;
@@ -164,7 +129,9 @@ export class StateDirectory {
    */
   static open(path: string): StateDirectory {
     const lockFd = orUnwritable(path, 'cannot use the state folder', () => {
-      makeDirectory(path, 0o700);
+      for (const made of makeFolder(resolve(path), 0o700)) {
+        syncFolder(dirname(made));
+      }
       chmodSync(path, 0o700);
       return openSync(join(path, 'lock'), 'a+', 0o600);
     });

@@ -17,7 +17,7 @@ import { PRODUCTS, type ProductLine } from '../abi/product.ts';
 import {
   decodeTcb,
   formatTcb,
-  type TcbComponent,
+  splQuery,
   type TcbParts,
   tcbAtMost,
   tcbComponents,
@@ -594,20 +594,9 @@ function* lostCpuid(message: Uint8Array, report: Report, point: Uint8Array): Jud
   return null;
 }
 
-const SPL_PARAMETERS: Readonly<Record<TcbComponent, string>> = {
-  fmc: 'fmcSPL',
-  boot_loader: 'blSPL',
-  tee: 'teeSPL',
-  snp: 'snpSPL',
-  microcode: 'ucodeSPL',
-};
-
 /** URL at AMD's key service of the VCEK that signed a report. */
 export function vcekUrl(report: Report, product: ProductLine): string {
   const chip = product === 'Turin' ? report.chip_id.subarray(0, 8) : report.chip_id;
   const tcb = decodeTcb(report.reported_tcb, product);
-  const query = tcbComponents(product).map(
-    (component) => `${SPL_PARAMETERS[component]}=${String(tcb[component]).padStart(2, '0')}`,
-  );
-  return `https://kdsintf.amd.com/vcek/v1/${product}/${toHex(chip)}?${query.join('&')}`;
+  return `https://kdsintf.amd.com/vcek/v1/${product}/${toHex(chip)}?${splQuery(tcb, product)}`;
 }
