@@ -13,7 +13,7 @@ import {
   explainCertificates,
   type Policy,
   type PolicyDocument,
-  parsePolicy,
+  parsePolicyText,
   type VerifyCache,
   type VerifyResult,
   verifyCertificatesAsync,
@@ -36,13 +36,10 @@ export function readPolicy(text: string): PolicyReading {
     return { policy: DEFAULT_POLICY };
   }
   try {
-    return { policy: parsePolicy(JSON.parse(text)) };
+    return { policy: parsePolicyText(text) };
   } catch (error) {
     if (error instanceof InputError) {
       return { wrong: error.message };
-    }
-    if (error instanceof SyntaxError) {
-      return { wrong: `Not JSON: ${error.message}` };
     }
     throw error;
   }

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import * as v from 'valibot';
 import type { MachineCrypto } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
+import { parseJson } from '../lib/json.ts';
 import type { GuestKey, GuestSpec } from '../service/served-guest.ts';
 import { GUEST_ARGS, type GuestArgs } from './machine-args.ts';
 import { launchSettings, readGuestOptions } from './machine-options.ts';
@@ -97,15 +98,8 @@ export function guestsOption(text: string | undefined): readonly NamedGuest[] {
     return Array.from({ length: count }, (_, i) => ({ name: `guest-${i + 1}`, words: {} }));
   }
   const where = `--guests ${text}`;
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder().decode(fileOption('guests', text, FILE_LIMIT_BYTES)));
-  } catch (cause) {
-    if (cause instanceof SyntaxError) {
-      throw new InputError('OPTION_INVALID', 'not a JSON document', { where, cause });
-    }
-    throw cause;
-  }
+  const file = new TextDecoder().decode(fileOption('guests', text, FILE_LIMIT_BYTES));
+  const json = parseJson(file, 'OPTION_INVALID', where);
   const parsed = v.safeParse(GuestsFile, json);
   if (!parsed.success) {
     const [issue] = parsed.issues;

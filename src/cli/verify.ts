@@ -12,7 +12,7 @@ import type { VerifyCrypto } from '../verify/crypto.ts';
 import type { Evidence } from '../verify/evidence.ts';
 import { fetchEvidence } from '../verify/fetch.ts';
 import { kdsJudge } from '../verify/kds-judge.ts';
-import { DEFAULT_POLICY, type Policy, parsePolicy } from '../verify/policy.ts';
+import { DEFAULT_POLICY, type Policy, parsePolicyText } from '../verify/policy.ts';
 import { exitCodeOf, type VerifyOptions, verifyEvidence } from '../verify/verify.ts';
 import { explain, explainCertificates } from '../verify/why.ts';
 import {
@@ -273,12 +273,5 @@ function policyOption(path: string | undefined): Policy {
   if (path === undefined) {
     return DEFAULT_POLICY;
   }
-  const text = new TextDecoder().decode(fileOption('policy', path, MAX_FILE_BYTES));
-  let document: unknown;
-  try {
-    document = JSON.parse(text);
-  } catch (error) {
-    throw new InputError('POLICY_INVALID', 'not JSON', { where: path, cause: error });
-  }
-  return parsePolicy(document, path);
+  return parsePolicyText(new TextDecoder().decode(fileOption('policy', path, MAX_FILE_BYTES)), path);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Chains without a report: is what lies in this folder or table fit to verify with? */
 import { type KnownCertificate, type Path, VerifyCache } from './cache.ts';
-import { judgeChain } from './chain.ts';
+import { judgeChain, type Pool, poolOf } from './chain.ts';
 import { type AsyncVerifyCrypto, type Judging, runAsync, runSync, type VerifyCrypto } from './crypto.ts';
-import { type Evidence, readEvidence, type SortedEvidence } from './evidence.ts';
+import { type Evidence, readEvidence } from './evidence.ts';
 import { type Finding, finding, isError } from './findings.ts';
 import type { CertificateRole } from './roles.ts';
-import { type ChainOptions, chainRules } from './trust.ts';
+import { type ChainOptions, chainRules, checkCertificates } from './trust.ts';
 
 export interface ChainVerdict extends Path {
   readonly ok: boolean;
@@ -16,7 +16,7 @@ export interface ChainVerdict extends Path {
 export interface CertificatesResult {
   /** There is a chain, and every one is good. */
   readonly ok: boolean;
-  /** One for each leaf; without leaves one for each intermediate. */
+  /** One for each leaf, and one for each intermediate that is on no other. */
   readonly chains: readonly ChainVerdict[];
   /** Of the reading and of all chains. */
   readonly findings: readonly Finding[];
@@ -27,14 +27,16 @@ export function verifyCertificates(
   certificates: Omit<Evidence, 'report'>,
   options: ChainOptions & { readonly cache?: VerifyCache; readonly crypto: VerifyCrypto },
 ): CertificatesResult {
+  checkCertificates(certificates, options);
   return runSync(options.crypto, judgeCertificates(certificates, options));
 }
 
 /** The same with WebCrypto. */
-export function verifyCertificatesAsync(
+export async function verifyCertificatesAsync(
   certificates: Omit<Evidence, 'report'>,
   options: ChainOptions & { readonly cache?: VerifyCache; readonly crypto: AsyncVerifyCrypto },
 ): Promise<CertificatesResult> {
+  checkCertificates(certificates, options);
   return runAsync(options.crypto, judgeCertificates(certificates, options));
 }
 
@@ -45,35 +47,42 @@ function* judgeCertificates(
   const cache = options.cache ?? new VerifyCache();
   const { rules, roots } = yield* chainRules(cache, options);
   const given = yield* readEvidence(cache, certificates, options.maxCertificates);
-  const pool = { ...given, roots: [...given.roots, ...roots] };
+  const pool = poolOf(given, roots, rules);
   const chains: ChainVerdict[] = [];
-  for (const { leaf, role } of starts(given)) {
-    const { intermediate, root, ...path } = yield* judgeChain(cache, leaf, role, pool, rules);
+  const isOn = ({ fingerprint }: KnownCertificate): boolean =>
+    chains.some(({ leaf, intermediate, root }) =>
+      [leaf, intermediate, root].some((known) => known?.fingerprint === fingerprint),
+    );
+  function* judge(leaf: KnownCertificate | null, role: CertificateRole, from: Pool): Judging<void> {
+    const { intermediate, root, ...path } = yield* judgeChain(cache, leaf, role, from, rules);
     const findings = [...path.chainFindings, ...path.revocationFindings];
     chains.push({ leaf, intermediate, root, ok: !findings.some(isError), findings });
   }
+  for (const leaf of given.leaves) {
+    yield* judge(leaf, leaf.role!, pool);
+  }
+  // What would be vouched for: the chain of the key service alone, or an intermediate that no leaf here wants.
+  for (const intermediate of given.intermediates.filter((known) => !isOn(known))) {
+    yield* judge(null, leafRole(intermediate.role!), { ...pool, intermediates: [intermediate] });
+  }
+  if (chains.length === 0) {
+    for (const root of given.roots) {
+      yield* judge(null, leafRole(root.role!), { ...pool, roots: [root] });
+    }
+  }
   const found = [...given.findings, ...chains.flatMap(({ findings }) => findings)];
+  for (const known of [...given.roots, ...given.strangers].filter((one) => !isOn(one))) {
+    const { subject } = known.certificate;
+    found.push(finding('CERT_NOT_USED', { where: 'certificates', actual: subject.text }));
+  }
   if (chains.length === 0) {
     found.push(finding('LEAF_MISSING', { where: 'certificates', actual: 'no certificate of AMD’s form' }));
   }
   return { ok: !found.some(isError), chains, findings: found };
 }
 
-interface Start {
-  readonly leaf: KnownCertificate | null;
-  readonly role: CertificateRole;
-}
-
-function starts({ leaves, intermediates, roots }: SortedEvidence): readonly Start[] {
-  if (leaves.length > 0) {
-    return leaves.map((leaf) => ({ leaf, role: leaf.role! }));
-  }
-  // The chain of the key service alone: what its intermediates would vouch for.
-  const authorities = intermediates.length > 0 ? intermediates : roots;
-  const found = new Map<string, Start>();
-  for (const { role } of authorities) {
-    const kind = role!.kind === 'ASVK' ? 'VLEK' : 'VCEK';
-    found.set(`${kind} ${role!.product}`, { leaf: null, role: { kind, product: role!.product } });
-  }
-  return [...found.values()];
-}
+/** Of the leaves that an authority is there for. */
+const leafRole = ({ kind, product }: CertificateRole): CertificateRole => ({
+  kind: kind === 'ASVK' ? 'VLEK' : 'VCEK',
+  product,
+});

@@ -28,7 +28,7 @@ export interface JudgedPath extends Path {
   readonly list: UsedList | null;
 }
 
-/** The certificates and lists a path may be built from. */
+/** The certificates and lists a path may be built from, each once, in the order they are tried. */
 export interface Pool {
   readonly intermediates: readonly KnownCertificate[];
   readonly roots: readonly KnownCertificate[];
@@ -42,6 +42,16 @@ export interface ChainRules {
   /** Fingerprints of AMD's roots. */
   readonly amd: ReadonlySet<string>;
   readonly revocation: RevocationPolicy;
+}
+
+/**
+ * What is given together with the roots that are handed in. Trusted roots come first: an impostor of the same name is
+ * only worth a look when there is nothing better, and however many there are, none takes their place.
+ */
+export function poolOf(given: Pool, roots: readonly KnownCertificate[], { trusted }: ChainRules): Pool {
+  const all = new Map([...given.roots, ...roots].map((root) => [root.fingerprint, root]));
+  const isTrusted = (root: KnownCertificate): number => (trusted.has(root.fingerprint) ? 1 : 0);
+  return { ...given, roots: [...all.values()].sort((a, b) => isTrusted(b) - isTrusted(a)) };
 }
 
 /** Same-named issuers that are tried at each level; AMD has two of one name. */
@@ -67,13 +77,7 @@ export function* judgeChain(
   let best: JudgedPath | null = null;
   let fewest = Number.POSITIVE_INFINITY;
   for (const intermediate of namedAs(pool.intermediates, nameOfIssuer(leaf, issuer))) {
-    const roots = namedAs(pool.roots, nameOfIssuer(intermediate, issuerRole(issuer)));
-    // Trusted roots first: an impostor of the same name is only worth a look when there is nothing better.
-    const ordered =
-      roots.length === 1
-        ? roots
-        : [...roots].sort((a, b) => Number(isTrusted(b, rules)) - Number(isTrusted(a, rules)));
-    for (const root of ordered) {
+    for (const root of namedAs(pool.roots, nameOfIssuer(intermediate, issuerRole(issuer)))) {
       const judged = yield* judgePath(cache, { leaf, intermediate, root }, role, pool, rules);
       const errors = errorWeight(judged);
       if (errors < fewest) {
@@ -100,9 +104,6 @@ function namedAs(
   const named = candidates.filter(({ certificate }) => equalBytes(certificate.subject.der, name));
   return named.length === 0 ? [null] : named.slice(0, MAX_SAME_NAMED);
 }
-
-const isTrusted = (root: KnownCertificate | null, rules: ChainRules): boolean =>
-  root !== null && rules.trusted.has(root.fingerprint);
 
 // A wrong signature says that the certificate has nothing to do with this leaf: worse than all else.
 function errorWeight(path: JudgedPath): number {

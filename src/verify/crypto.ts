@@ -6,6 +6,8 @@
  * `runAsync` from WebCrypto; the verdict cannot depend on which of the two drives.
  */
 
+import { InputError } from '../lib/errors.ts';
+
 /** What the verifier needs of node:crypto; also satisfied by any synchronous library. */
 export interface VerifyCrypto {
   /** SHA-256 in lower-case hexadecimal digits, the form fingerprints are compared in. */
@@ -82,13 +84,33 @@ function verifySignature<C extends VerifyCrypto | AsyncVerifyCrypto>(
     : (crypto.verifyEcdsaP384(job.point, job.message, job.r, job.s) as Answer);
 }
 
-/** Drives a computation with synchronous cryptography. */
+/** Errors   OPTION_INVALID for the promise of an answer: it would pass for a good signature */
+function atOnce<A extends string | boolean>(answer: A): A {
+  if (typeof answer !== 'string' && typeof answer !== 'boolean') {
+    throw new InputError(
+      'OPTION_INVALID',
+      'answers with promises, which the function of this name with Async takes',
+      {
+        where: 'crypto',
+      },
+    );
+  }
+  return answer;
+}
+
+/**
+ * Drives a computation with synchronous cryptography.
+ *
+ * Errors   OPTION_INVALID for cryptography that answers with promises
+ */
 export function runSync<T>(crypto: VerifyCrypto, judging: Judging<T>): T {
   let next = judging.next();
   while (!next.done) {
     const job = next.value;
     next = judging.next(
-      job.op === 'sha256Hex' ? job.each.map((data) => crypto.sha256Hex(data)) : verifySignature(crypto, job),
+      job.op === 'sha256Hex'
+        ? job.each.map((data) => atOnce(crypto.sha256Hex(data)))
+        : atOnce(verifySignature(crypto, job)),
     );
   }
   return next.value;

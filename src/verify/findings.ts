@@ -142,6 +142,14 @@ export const FINDINGS = {
     action: 'Give the leaf, its intermediate and its root, without the rest of the collection.',
     source: 'softsnp limit',
   },
+  CERT_NOT_USED: {
+    step: 'chain',
+    severity: 'info',
+    kind: 'evidence',
+    meaning: 'This certificate is part of no chain that was judged.',
+    action: 'Take it away, or give what it belongs to.',
+    source: 'softsnp/verify, verifyCertificates',
+  },
   PRODUCT_UNKNOWN: {
     step: 'product',
     severity: 'error',

@@ -38,7 +38,14 @@ export {
   readTableInput,
 } from './inputs.ts';
 export { type AnswerJudge, type KdsJudgeOptions, kdsJudge } from './kds-judge.ts';
-export { DEFAULT_POLICY, type Policy, type PolicyDocument, PolicySchema, parsePolicy } from './policy.ts';
+export {
+  DEFAULT_POLICY,
+  type Policy,
+  type PolicyDocument,
+  PolicySchema,
+  parsePolicy,
+  parsePolicyText,
+} from './policy.ts';
 export type { Report } from './report.ts';
 export { AMD_ROOTS, type ChainOptions, type RootPin } from './trust.ts';
 export {

@@ -17,6 +17,7 @@ import {
 } from '../abi/tcb-version.ts';
 import { equalBytes, fromHex, isZero, startsWith, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
+import { parseJson } from '../lib/json.ts';
 import type { KnownCertificate } from './cache.ts';
 import { type Finding, finding } from './findings.ts';
 import type { Report } from './report.ts';
@@ -206,11 +207,14 @@ export const PolicySchema = object({
   platform_info: v.optional(object(wantedEach(PLATFORM_BITS)), {}),
   /** By product line, because the numbers of one mean nothing on another. */
   minimum_tcb: v.optional(
-    object({
-      Milan: v.optional(TcbMinimums),
-      Genoa: v.optional(TcbMinimums),
-      Turin: v.optional(TurinTcbMinimums),
-    }),
+    v.pipe(
+      object({
+        Milan: v.optional(TcbMinimums),
+        Genoa: v.optional(TcbMinimums),
+        Turin: v.optional(TurinTcbMinimums),
+      }),
+      v.check((lines) => Object.keys(lines).length > 0, 'without a product line nothing is demanded'),
+    ),
   ),
   minimum_firmware: v.optional(object({ version: v.optional(Version), build: v.optional(byte) })),
   /** Current firmware that is not committed yet. */
@@ -257,6 +261,16 @@ export function parsePolicy(document: unknown, file?: string): Policy {
   });
 }
 
+/**
+ * Reads and checks the text of a policy.
+ *
+ * Shape    JSON; `file` is where it came from, for the error
+ * Errors   POLICY_INVALID as of `parsePolicy`; also for an object that has a name twice, of which JSON keeps the last
+ */
+export function parsePolicyText(text: string, file?: string): Policy {
+  return parsePolicy(parseJson(text, 'POLICY_INVALID', file ?? 'policy'), file);
+}
+
 interface Place {
   readonly message: string;
   readonly path: readonly string[];
@@ -273,6 +287,12 @@ function deepest(issue: v.BaseIssue<unknown>, above: readonly string[]): Place {
   const next = telling ?? inner.find(({ type }) => type !== 'array') ?? inner[0];
   return next === undefined ? { message: issue.message, path } : deepest(next, path);
 }
+
+/** Whether a policy has what only parsing puts there: a document as people write it demands little as it stands. */
+export const isParsedPolicy = (policy: Policy | null): boolean =>
+  policy?.id_block !== undefined &&
+  policy.guest_policy?.debug !== undefined &&
+  policy.platform_info?.smt_en !== undefined;
 
 /** What is demanded when nothing is: no debugging and no migration agent. */
 export const DEFAULT_POLICY: Policy = parsePolicy({});
@@ -497,7 +517,7 @@ function judgeTcbs(found: Finding[], { product, tcbs }: PolicySubject, { minimum
   const minimums = product === null ? undefined : minimum_tcb[product];
   if (product === null || tcbs === null || minimums === undefined) {
     found.push(
-      finding('POLICY_TCB_BELOW_MINIMUM', {
+      finding('POLICY_MISMATCH', {
         where: 'policy.minimum_tcb',
         expected: Object.keys(minimum_tcb).join(' or '),
         actual: product ?? 'unknown product line',

@@ -8,7 +8,8 @@ import type { ProductLine } from '../abi/product.ts';
 import { InputError } from '../lib/errors.ts';
 import type { KnownCertificate, VerifyCache } from './cache.ts';
 import type { ChainRules } from './chain.ts';
-import { type Judging, sha256HexOfEach } from './crypto.ts';
+import { type AsyncVerifyCrypto, type Judging, sha256HexOfEach, type VerifyCrypto } from './crypto.ts';
+import type { Evidence } from './evidence.ts';
 import type { RevocationPolicy } from './revocation.ts';
 
 export interface RootPin {
@@ -49,17 +50,13 @@ export interface ChainOptions {
 /**
  * The rules a caller's options make, and the roots handed in, which are candidates as well.
  *
- * Errors   CERTIFICATE_INVALID for a root that is no certificate; OPTION_INVALID for a time that is none
+ * Errors   CERTIFICATE_INVALID for a root that is no certificate
  */
 export function* chainRules(
   cache: VerifyCache,
   options: ChainOptions,
 ): Judging<{ readonly rules: ChainRules; readonly roots: readonly KnownCertificate[] }> {
   const { trust = 'amd', atMs } = options;
-  // Every comparison with NaN is false: such a time would lie within each validity.
-  if (!Number.isFinite(atMs)) {
-    throw new InputError('OPTION_INVALID', `${atMs} is no time`, { where: 'atMs' });
-  }
   const roots: KnownCertificate[] = [];
   const ders = trust === 'amd' ? [] : trust;
   const fingerprints = ders.length === 0 ? [] : yield* sha256HexOfEach(ders);
@@ -78,4 +75,57 @@ export function* chainRules(
     revocation: { mode: options.crl ?? 'require', minimumNumber: options.crlMinimumNumber ?? null },
   };
   return { rules, roots };
+}
+
+/** The last millisecond a Date can hold. */
+const MAX_TIME_MS = 8.64e15;
+const CRL_MODES: readonly unknown[] = ['require', 'if-present', 'skip'] satisfies RevocationPolicy['mode'][];
+
+/** Options come from programs without types, too, and one that is not understood must not be one that is not given. */
+function checkChainOptions(options: ChainOptions): void {
+  const { trust = 'amd', atMs, crl = 'require', crlMinimumNumber = 0n, maxCertificates = 1 } = options;
+  // Every comparison with NaN is false: such a time would lie within each validity, such a number below each list's.
+  mustBe(Number.isFinite(atMs) && Math.abs(atMs) <= MAX_TIME_MS, 'atMs', 'milliseconds since 1970');
+  mustBe(CRL_MODES.includes(crl), 'crl', CRL_MODES.join(', '));
+  mustBe(typeof crlMinimumNumber === 'bigint', 'crlMinimumNumber', 'a bigint');
+  mustBe(
+    Number.isInteger(maxCertificates) && maxCertificates > 0,
+    'maxCertificates',
+    'a positive whole number',
+  );
+  mustBe(trust === 'amd' || isListOfBytes(trust), 'trust', "'amd' or a list of Uint8Array");
+}
+
+/**
+ * Sees to it that certificates and options are what their types say.
+ *
+ * Errors   OPTION_INVALID naming what is not
+ */
+export function checkCertificates(
+  { table, certificates, crls }: Omit<Evidence, 'report'>,
+  options: ChainOptions & { readonly crypto: VerifyCrypto | AsyncVerifyCrypto },
+): void {
+  checkChainOptions(options);
+  for (const name of ['sha256Hex', 'verifyRsaPss', 'verifyEcdsaP384'] as const) {
+    mustBe(typeof options.crypto?.[name] === 'function', `crypto.${name}`, 'a function');
+  }
+  mustBe(table === undefined || isBytes(table), 'evidence.table', 'a Uint8Array');
+  mustBe(certificates === undefined || isListOfBytes(certificates), 'evidence.certificates', BYTES_LIST);
+  mustBe(crls === undefined || isListOfBytes(crls), 'evidence.crls', BYTES_LIST);
+}
+
+const BYTES_LIST = 'a list of Uint8Array';
+
+/** Of any realm, as a page and its frames have several. */
+export const isBytes = (value: unknown): value is Uint8Array =>
+  ArrayBuffer.isView(value) && Object.prototype.toString.call(value) === '[object Uint8Array]';
+
+const isListOfBytes = (value: unknown): value is readonly Uint8Array[] =>
+  Array.isArray(value) && value.every(isBytes);
+
+/** Errors   OPTION_INVALID unless it holds */
+export function mustBe(holds: boolean, where: string, what: string): void {
+  if (!holds) {
+    throw new InputError('OPTION_INVALID', `must be ${what}`, { where });
+  }
 }

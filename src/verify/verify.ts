@@ -9,7 +9,7 @@ import { decodeTcb, encodeTcb, formatTcb, type TcbParts, tcbComponents } from '.
 import type { CertificateEntry } from '../certs/table.ts';
 import { copyOf, isZero, startsWith, toHex } from '../lib/bytes.ts';
 import { type KnownCertificate, VerifyCache } from './cache.ts';
-import { type JudgedPath, judgeChain } from './chain.ts';
+import { type JudgedPath, judgeChain, poolOf } from './chain.ts';
 import {
   type AsyncVerifyCrypto,
   type Judging,
@@ -28,12 +28,26 @@ import {
   VERIFY_STEPS,
   type VerifyStep,
 } from './findings.ts';
-import { DEFAULT_POLICY, type Policy, policyFindings, type ReportTcbs, tcbsOf } from './policy.ts';
+import {
+  DEFAULT_POLICY,
+  isParsedPolicy,
+  type Policy,
+  policyFindings,
+  type ReportTcbs,
+  tcbsOf,
+} from './policy.ts';
 import { decodeReport, productOfReport, type Report, signedBytesOf, wantedKind } from './report.ts';
 import type { UsedList } from './revocation.ts';
 import type { CertificateRole } from './roles.ts';
 import { signatureFindings } from './signature.ts';
-import { AMD_FINGERPRINTS, type ChainOptions, chainRules } from './trust.ts';
+import {
+  AMD_FINGERPRINTS,
+  type ChainOptions,
+  chainRules,
+  checkCertificates,
+  isBytes,
+  mustBe,
+} from './trust.ts';
 
 export interface VerifyOptions extends ChainOptions {
   /** Left out: only that the guest must not be debugged. */
@@ -90,32 +104,70 @@ export interface VerifyResult {
  * Verifies a report with the certificates that came with it.
  *
  * Returns  a verdict for whatever bytes are given; evidence never makes it throw
- * Errors   CERTIFICATE_INVALID for a root in `trust` that is no certificate; OPTION_INVALID for a time
- *          that is none
+ * Errors   CERTIFICATE_INVALID for a root in `trust` that is no certificate; OPTION_INVALID naming an option that does
+ *          not exist or is none of its kind
  * Source   [SNP-ABI] ATTESTATION_REPORT; [KDS]; [VLEK]; RFC 5280
  */
 export function verifyEvidence(
   evidence: Evidence,
   options: VerifyOptions & { readonly crypto: VerifyCrypto },
 ): VerifyResult {
-  return runSync(
-    options.crypto,
-    judgeEvidence(isShared(evidence.report) ? withOwnReport(evidence) : evidence, options),
-  );
+  checkCall(evidence, options);
+  const isShared = !(evidence.report.buffer instanceof ArrayBuffer);
+  return runSync(options.crypto, judgeEvidence(isShared ? withOwnReport(evidence) : evidence, options));
 }
 
 /** The same with WebCrypto: the judging is shared, so are the verdicts. */
-export function verifyEvidenceAsync(
+export async function verifyEvidenceAsync(
   evidence: Evidence,
   options: VerifyOptions & { readonly crypto: AsyncVerifyCrypto },
 ): Promise<VerifyResult> {
+  checkCall(evidence, options);
   return runAsync(options.crypto, judgeEvidence(withOwnReport(evidence), options));
 }
 
-// What is decoded must be what is verified: shared memory changes at any time, and other memory while WebCrypto works.
-const isShared = ({ buffer }: Uint8Array): boolean => !(buffer instanceof ArrayBuffer);
-const withOwnReport = (evidence: Evidence): Evidence =>
-  evidence.report.length === REPORT_SIZE ? { ...evidence, report: copyOf(evidence.report) } : evidence;
+/**
+ * What is decoded must be what is verified: shared memory changes at any time, and other memory while WebCrypto works.
+ * An array over memory that can grow may have another length later; one of a wrong length keeps it.
+ */
+function withOwnReport(evidence: Evidence): Evidence {
+  const { length, buffer, byteOffset } = evidence.report;
+  const report =
+    length === REPORT_SIZE
+      ? copyOf(evidence.report, 0, REPORT_SIZE)
+      : new Uint8Array(buffer, byteOffset, length);
+  return { ...evidence, report };
+}
+
+const OPTION_NAMES: ReadonlySet<string> = new Set(
+  Object.keys({
+    atMs: true,
+    trust: true,
+    crl: true,
+    crlMinimumNumber: true,
+    maxCertificates: true,
+    policy: true,
+    product: true,
+    cache: true,
+    crypto: true,
+  } satisfies Record<keyof VerifyOptions | 'crypto', true>),
+);
+
+/** Programs without types call this, too: an option that is misspelt must not be a demand forgotten. */
+function checkCall(
+  evidence: Evidence,
+  options: VerifyOptions & { readonly crypto: VerifyCrypto | AsyncVerifyCrypto },
+): void {
+  for (const name in options) {
+    mustBe(OPTION_NAMES.has(name), name, `one of ${[...OPTION_NAMES].join(', ')}`);
+  }
+  const { policy = DEFAULT_POLICY, product, cache } = options;
+  mustBe(isParsedPolicy(policy), 'policy', 'what parsePolicy returns');
+  mustBe(product === undefined || PRODUCT_LINES.includes(product), 'product', PRODUCT_LINES.join(', '));
+  mustBe(cache === undefined || cache instanceof VerifyCache, 'cache', 'a VerifyCache');
+  mustBe(isBytes(evidence.report), 'evidence.report', 'a Uint8Array');
+  checkCertificates(evidence, options);
+}
 
 /** 0 accepted, 2 signature or chain, 3 certificates not had, 4 revoked or no list, 5 policy. */
 export type VerdictExitCode = 0 | 2 | 3 | 4 | 5;
@@ -134,9 +186,6 @@ export function exitCodeOf(result: {
   return result.ok ? 0 : (codes.sort((a, b) => a - b)[0] ?? 2);
 }
 
-/** Leaves that are tried; honest evidence has one, a folder may have those of several TCBs. */
-const MAX_LEAVES = 4;
-
 interface LeafVerdict {
   readonly path: JudgedPath;
   readonly product: ProductLine | null;
@@ -150,7 +199,7 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
   const bytes = evidence.report;
   const { report, findings: reportFindings } = decodeReport(bytes);
   const given = yield* readEvidence(cache, evidence, options.maxCertificates);
-  const pool = { ...given, roots: [...new Set([...given.roots, ...roots])] };
+  const pool = poolOf(given, roots, rules);
 
   let verdict: LeafVerdict | null = null;
   for (const leaf of orderedLeaves(given.leaves, report, options)) {
@@ -221,7 +270,10 @@ function expectedRole(report: Report | null, options: VerifyOptions): Certificat
   return kind === null || product === null ? null : { kind, product };
 }
 
-/** The leaves worth trying, the likeliest first; [null] when there are none. */
+/**
+ * The leaves worth trying; [null] when there are none. All that may have signed, of which there are several where the
+ * report does not say which it was (a VLEK, a masked chip); or else the one that differs least, to tell in what.
+ */
 function orderedLeaves(
   leaves: readonly KnownCertificate[],
   report: Report | null,
@@ -230,23 +282,25 @@ function orderedLeaves(
   if (leaves.length < 2) {
     return leaves.length === 0 ? [null] : leaves;
   }
-  const likeness = ({ certificate, role, endorsement }: KnownCertificate): number => {
-    if (report === null) {
-      return 0;
-    }
-    const hwId = endorsement!.hwId;
-    return (
-      (role!.kind === wantedKind(report) ? 8 : 0) +
-      (sameTcb(decodeTcb(report.reported_tcb, role!.product), endorsement!.tcb, role!.product) ? 4 : 0) +
-      (hwId !== null && startsWith(report.chip_id, hwId) ? 2 : 0) +
-      (options.atMs >= certificate.notBeforeMs && options.atMs <= certificate.notAfterMs ? 1 : 0)
-    );
+  if (report === null) {
+    return leaves.slice(0, 1);
+  }
+  const namesChip = wantedKind(report) === 'VCEK' && !isZero(report.chip_id);
+  const likeness = ({ certificate, role, endorsement }: KnownCertificate) => {
+    const { tcb, hwId } = endorsement!;
+    const isKind = role!.kind === wantedKind(report);
+    const isTcb = sameTcb(decodeTcb(report.reported_tcb, role!.product), tcb, role!.product);
+    const isChip = hwId !== null && startsWith(report.chip_id, hwId);
+    const isTime = options.atMs >= certificate.notBeforeMs && options.atMs <= certificate.notAfterMs;
+    return {
+      fits: isKind && isTcb && (isChip || !namesChip),
+      rank: (isKind ? 8 : 0) + (isTcb ? 4 : 0) + (isChip ? 2 : 0) + (isTime ? 1 : 0),
+    };
   };
-  return leaves
-    .map((leaf) => ({ leaf, rank: likeness(leaf) }))
-    .sort((a, b) => b.rank - a.rank)
-    .slice(0, MAX_LEAVES)
-    .map(({ leaf }) => leaf);
+  const ranked = leaves
+    .map((leaf) => ({ leaf, ...likeness(leaf) }))
+    .sort((a, b) => Number(b.fits) - Number(a.fits) || b.rank - a.rank);
+  return ranked.filter(({ fits }, i) => i === 0 || fits).map(({ leaf }) => leaf);
 }
 
 function leafMissing(report: Report | null, strangers: readonly KnownCertificate[]): Finding {

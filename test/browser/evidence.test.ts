@@ -143,7 +143,7 @@ describe('the policy in the editor', () => {
   it('is read as it stands, or says where it is wrong', () => {
     expect(readPolicy('  ')).toHaveProperty('policy');
     expect(readPolicy('{ "vmpl": 0 }')).toHaveProperty('policy.vmpl', [0]);
-    expect(readPolicy('{ "vmpl": ')).toHaveProperty('wrong', expect.stringContaining('Not JSON'));
+    expect(readPolicy('{ "vmpl": ')).toHaveProperty('wrong', expect.stringContaining('not JSON'));
     expect(readPolicy('{ "guest_policy": { "debug": true } }')).toHaveProperty(
       'wrong',
       expect.stringContaining('policy.guest_policy.debug'),

@@ -6,7 +6,12 @@ import { encodeTcb, tcbComponents } from '../../src/abi/tcb-version.ts';
 import type { ReportChanges } from '../../src/cli/vectors/forge.ts';
 import { toHex, writeU32, writeU64 } from '../../src/lib/bytes.ts';
 import { InputError } from '../../src/lib/errors.ts';
-import { type FindingCode, type PolicyDocument, parsePolicy } from '../../src/verify/index.ts';
+import {
+  type FindingCode,
+  type PolicyDocument,
+  parsePolicy,
+  parsePolicyText,
+} from '../../src/verify/index.ts';
 import { errorsOf, forge, judge } from './soft.ts';
 import { authorities, HAVE_VECTORS, INDEX, vector, whenValidMs } from './vectors.ts';
 
@@ -119,7 +124,7 @@ describe('a policy', () => {
       { minimum_tcb: { Milan: { launch: { boot_loader: 5 } } } },
       'POLICY_TCB_BELOW_MINIMUM',
     ],
-    ['minimum TCBs of other lines only', { minimum_tcb: { Genoa: {} } }, 'POLICY_TCB_BELOW_MINIMUM'],
+    ['minimum TCBs of other lines only', { minimum_tcb: { Genoa: {} } }, 'POLICY_MISMATCH'],
     [
       'minimum build one above',
       { minimum_firmware: { version: '1.55', build: 30 } },
@@ -383,6 +388,7 @@ describe('what is no policy', () => {
     ['a fraction', { vmpl: 0.5 }, /vmpl/],
     ['a component above 255', { minimum_tcb: { Milan: { reported: { snp: 256 } } } }, /snp/],
     ['a product line that does not exist', { minimum_tcb: { Rome: {} } }, /Rome/],
+    ['minimum TCBs of no line', { minimum_tcb: {} }, /without a product line/],
     ['a version without minor', { minimum_firmware: { version: '1' } }, /major\.minor/],
     ['a word without 0x', { launch_mit_vector: '63' }, /0x/],
     ['prototype pollution', JSON.parse('{"__proto__": {"vmpl": 0}}'), /./],
@@ -394,6 +400,16 @@ describe('what is no policy', () => {
     }
     expect(() => parsePolicy(document)).toThrow(InputError);
     expect(() => parsePolicy(document)).toThrow(message);
+  });
+});
+
+describe('the text of a policy', () => {
+  it('is refused when it has a field twice, of which JSON keeps the last', () => {
+    expect(parsePolicyText('{"vmpl":[0,3]}').vmpl).toEqual([0, 3]);
+    expect(() => parsePolicyText('{"vmpl":3,"vmpl":0}', 'p.json')).toThrow('p.json: vmpl stands twice');
+    const twice = '{"guest_policy":{"smt":"forbidden"},"guest_policy":{"cxl_allow":"forbidden"}}';
+    expect(() => parsePolicyText(twice)).toThrow('guest_policy stands twice');
+    expect(() => parsePolicyText('{"vmpl":')).toThrow(/^policy: not JSON/);
   });
 });
 
