@@ -30,7 +30,7 @@ import {
 } from './options.ts';
 
 const BIOS_LIMIT_BYTES = 64 * 2 ** 20;
-const BOOT_FILE_LIMIT_BYTES = 2 ** 31;
+const BOOT_FILE_LIMIT_BYTES = 2 ** 31 - 1;
 
 /** What the options say of a guest. */
 export interface GuestOptions {
