@@ -331,6 +331,16 @@ describe('softsnp measure diff', () => {
     expect(await measure('diff', A, A)).toEqual({ code: 0, stdout: 'the same launch\n', stderr: '' });
   });
 
+  it('takes quoted options that begin with a dash', async () => {
+    const line = `${QEMU} -cpu EPYC-Milan -smp 2 -bios default -object sev-snp-guest,id=a`;
+    const same = { code: 0, stdout: 'the same launch\n', stderr: '' };
+    expect(await measure('diff', `--mode snp ${GIVEN.join(' ')}`, `--qemu '${line}'`)).toEqual(same);
+    expect(await measure('diff', `--ovmf=default --mode=snp ${GIVEN.slice(0, 4).join(' ')}`, A)).toEqual(
+      same,
+    );
+    expect((await measure('diff', A, A, '--frob x')).stderr).toMatch(/unknown option --frob/);
+  });
+
   it('names page and field, of files and of quoted options', async () => {
     const file = inFolder('b.json');
     writeFileSync(file, await digestOf('snp', ...GIVEN, '--guest-features', '0x21', '--json', '--explain'));
