@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -300,6 +301,16 @@ describe('softsnp measure', () => {
       guest_features: '0x21',
       vcpu_sig: null,
     });
+  });
+
+  it('hashes a kernel in pieces', async () => {
+    const kernel = new Uint8Array(2 ** 22 + 5).fill(7);
+    writeFileSync(inFolder('pieces'), kernel);
+    const hash = createHash('sha256').update(kernel).digest('hex');
+    const json = await digestOf('snp', ...GIVEN, '--kernel', inFolder('pieces'), '--json', '--explain');
+    expect(JSON.parse(json).ledger).toContainEqual(
+      expect.objectContaining({ what: 'kernel hashes', fields: expect.objectContaining({ kernel: hash }) }),
+    );
   });
 
   it('takes an initrd without a name for none', async () => {

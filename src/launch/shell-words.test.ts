@@ -5,6 +5,7 @@ import { shellWords, splitShell } from './shell-words.ts';
 describe('a shell command line', () => {
   it.each([
     ['a  b\tc\n', ['a', 'b', 'c']],
+    ['a\r', ['a']],
     [`'a b' "c d"e`, ['a b', 'c de']],
     [`a\\ b "\\"q\\" \\x" '\\'`, ['a b', '"q" \\x', '\\']],
     ['a \\\n b', ['a', 'b']],

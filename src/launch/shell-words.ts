@@ -37,7 +37,7 @@ export function shellWords(text: string, where = '--qemu'): ShellWord[] {
     const char = text[i]!;
     const two = text.slice(i, i + 2);
     if (char === '\r') {
-      if (two !== '\r\n' || quote !== null) {
+      if ((two !== '\r\n' && i + 1 < text.length) || quote !== null) {
         fail('holds a carriage return: whether the program would see it cannot be known');
       }
       continue; // The line ends of a file from elsewhere; what follows is the newline.
