@@ -100,13 +100,20 @@ export function readOptions(commandLine: string): { options: QemuOption[]; unkno
     if (OPAQUE[name] !== undefined) {
       refuse(`-${name}`, OPAQUE[name]);
     }
-    last = null;
     if (VALUED.has(name)) {
       last = { name, value: nextWord(name, words[i + 1]) };
       options.push(last);
       i += 1;
-    } else if (!FLAGS.has(name)) {
+    } else if (FLAGS.has(name)) {
+      last = null;
+    } else {
       refuseSlip(word);
+      if (last !== null && last !== 'unknown' && last.name === 'append') {
+        refuse(
+          `-${last.name} ${last.value}`,
+          `is followed by ${word}, which is no option of QEMU: quote the value if that belongs to it, put the option elsewhere if not`,
+        );
+      }
       // Of an option of another QEMU the value is left where it stands, a word like the disk image.
       unknown.push(word);
       last = 'unknown';
@@ -175,6 +182,9 @@ function refuseContinuation(option: QemuOption | null, word: string): void {
 /** What is measured must not be missed for a slip of the pen. */
 function refuseSlip(word: string): void {
   const name = nameOf(word).toLowerCase();
+  if (!/^[a-z0-9]/.test(name)) {
+    refuse(word, 'is no option of QEMU');
+  }
   const [before = '', inline] = name.split(/=(.*)/s);
   if (inline !== undefined && isKnown(before)) {
     refuse(word, `QEMU takes no "=" there: the value of -${before} is the next word`);

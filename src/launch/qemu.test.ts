@@ -176,6 +176,8 @@ describe('a QEMU command line', () => {
     [BASE.replace('EPYC-v4', 'EPYC-v4,model='), /-cpu model: "" is no number/],
     // Quotes that were lost, and what stands for ASCII.
     [`${BASE} -kernel k -append console=ttyS0 quiet`, /-append console=ttyS0: is followed by "quiet"/],
+    [`${BASE} -kernel k -append quiet -- single`, /--: is no option of QEMU/],
+    [`${BASE} -kernel k -append quiet -x single`, /-append quiet: is followed by -x/],
     [`${BASE} -kernel my kernel`, /-kernel my: is followed by "kernel"/],
     [`${BASE} -kernel k -append -initrd i`, /-append: would take -initrd as its value/],
     [`${BASE} -name -smp 4`, /-name: would take -smp as its value/],

@@ -46,7 +46,7 @@ export type VcpuType = keyof typeof VCPU_TYPES;
  * CPU signature of a type, whatever the case of its name.
  *
  * Errors   VCPU_TYPE_UNKNOWN
- * Differs  sev-snp-measure minds the case and does not list the versions that came with QEMU 10.1
+ * Differs  sev-snp-measure minds the case and does not list the later versions
  */
 export function cpuSigOf(name: string, where = 'CPU type'): number {
   const found = Object.entries(VCPU_TYPES).find(([type]) => type.toLowerCase() === name.toLowerCase());

@@ -95,7 +95,7 @@ const IMAGES = [
 const SVSM = [join(fixtures, 'svsm_ovmf.fd'), join(fixtures, 'svsm.bin')] as const;
 const withSvsm = SVSM.every((path) => existsSync(path));
 
-/** sev-snp-measure knows the versions of QEMU before 10.1. */
+/** Versions that sev-snp-measure does not list. */
 const LATER = /^EPYC(-v5|-Rome-v[45]|-Milan-v3|-Genoa-v2|-Turin-v\d)$/;
 const TYPES = Object.keys(VCPU_TYPES).filter((type) => !LATER.test(type));
 const KERNELS = ['', 'kernel', 'x'.repeat(100_001)].map((text, i) => file(`kernel${i}`, text));
