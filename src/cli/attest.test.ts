@@ -213,7 +213,7 @@ describe('attest', () => {
         guestSvn: 9,
         policy: 0x30000n,
       });
-      writeFileSync(at('id-block'), files.idBlock);
+      writeFileSync(at('id-block'), `${Buffer.from(files.idBlock).toString('hex')}\n`);
       writeFileSync(at('id-auth'), Buffer.from(files.idAuth).toString('base64'));
     };
     const idBlock = ['--id-block', at('id-block'), '--id-auth', at('id-auth')];

@@ -10,12 +10,15 @@ import { concat, fromHex, toHex } from '../lib/bytes.ts';
 import type { SigningKey } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
 import { nodeCrypto } from '../os/node-crypto.ts';
+import { blockBytes } from './idblock-files.ts';
 import { EXIT_DIFFERENT, writeOutFile } from './measure-launch.ts';
-import { fileOption, hexOption, integerOption, wordOption } from './options.ts';
+import { fileOption, integerOption, wordOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
 
 const crypto = nodeCrypto({ deterministic: false });
 const FILE_LIMIT_BYTES = 2 ** 16;
+/** Bytes of a family or image id. */
+const ID_SIZE = 16;
 
 const JSON_ARG = {
   json: { type: 'boolean', description: 'Print one JSON object' },
@@ -88,10 +91,8 @@ function createVerb(output: Output): Verb {
         ...(args['author-key'] === undefined
           ? {}
           : { authorKey: signingKey('author-key', args['author-key']) }),
-        ...(args['family-id'] === undefined
-          ? {}
-          : { familyId: hexOption('family-id', args['family-id'], 16) }),
-        ...(args['image-id'] === undefined ? {} : { imageId: hexOption('image-id', args['image-id'], 16) }),
+        ...(args['family-id'] === undefined ? {} : { familyId: idOption('family-id', args['family-id']) }),
+        ...(args['image-id'] === undefined ? {} : { imageId: idOption('image-id', args['image-id']) }),
         ...(args['guest-svn'] === undefined
           ? {}
           : { guestSvn: integerOption('guest-svn', args['guest-svn'], 0, 0xffff_ffff) }),
@@ -261,6 +262,17 @@ function print(output: Output, value: unknown): void {
   output.stdout(`${JSON.stringify(value, null, 2)}\n`);
 }
 
+/** 16 bytes, all of them: filled up with zeros they would be another family or image. */
+function idOption(name: string, text: string): Uint8Array {
+  const bytes = fromHex(text, `--${name}`);
+  if (bytes.length !== ID_SIZE) {
+    throw new InputError('OPTION_INVALID', `${bytes.length} bytes given, it has ${ID_SIZE}`, {
+      where: `--${name}`,
+    });
+  }
+  return bytes;
+}
+
 /** A launch digest as measurement tools print it. */
 function digestOption(text: string): Uint8Array {
   const digest = /^(0x)?[0-9a-fA-F]{96}$/.test(text)
@@ -274,18 +286,6 @@ function digestOption(text: string): Uint8Array {
     });
   }
   return digest;
-}
-
-/** Raw bytes, or their hex or base64 text; null when the file is none of them. */
-function blockBytes(raw: Uint8Array): Uint8Array | null {
-  if (raw.length === IdBlock.size || raw.length === IdAuth.size) {
-    return raw;
-  }
-  const text = Buffer.from(raw).toString('latin1').replace(/\s+/g, '');
-  if (/^(0x)?([0-9a-fA-F]{2})+$/.test(text)) {
-    return fromHex(text);
-  }
-  return /^[A-Za-z0-9+/]+=*$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : null;
 }
 
 function blockFile(name: string, path: string): Uint8Array {

@@ -36,12 +36,12 @@ export const GUEST_ARGS = {
   'id-block': {
     type: 'string',
     valueHint: 'FILE',
-    description: 'ID block, binary or base64, with --id-auth',
+    description: 'ID block (raw, hex or base64), with --id-auth',
   },
   'id-auth': {
     type: 'string',
     valueHint: 'FILE',
-    description: 'ID authentication information, with --id-block',
+    description: 'ID authentication information (raw, hex or base64), with --id-block',
   },
   certs: {
     type: 'string',

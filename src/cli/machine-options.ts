@@ -18,6 +18,7 @@ import type { MachineCrypto } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
 import type { LaunchSettings } from '../vmm/launch-vm.ts';
 import { type OpenHostState, openHostState } from './host-state.ts';
+import { blockBytes } from './idblock-files.ts';
 import type { GuestArgs, MachineArgs } from './machine-args.ts';
 import {
   choiceOption,
@@ -30,7 +31,7 @@ import {
 } from './options.ts';
 
 const BIOS_LIMIT_BYTES = 64 * 2 ** 20;
-const BOOT_FILE_LIMIT_BYTES = 2 ** 31;
+const BOOT_FILE_LIMIT_BYTES = 2 ** 31 - 1;
 
 /** What the options say of a guest. */
 export interface GuestOptions {
@@ -126,8 +127,8 @@ function readIdBlockFiles(args: GuestArgs): GuestOptions['idBlock'] {
     }
     return null;
   }
-  const block = binaryOrBase64('id-block', blockPath, IdBlock.size);
-  const auth = binaryOrBase64('id-auth', authPath, IdAuth.size);
+  const block = blockOption('id-block', blockPath, IdBlock.size);
+  const auth = blockOption('id-auth', authPath, IdAuth.size);
   const authorKey = auth.subarray(
     IdAuth.offsetOf('author_key'),
     IdAuth.offsetOf('author_key') + SevPublicKey.size,
@@ -135,17 +136,14 @@ function readIdBlockFiles(args: GuestArgs): GuestOptions['idBlock'] {
   return { block, auth, authorKey: !isZero(authorKey) };
 }
 
-function binaryOrBase64(name: string, path: string, size: number): Uint8Array {
-  const bytes = fileOption(name, path, 2 * size);
-  if (bytes.length === size) {
-    return bytes;
-  }
-  const text = new TextDecoder().decode(bytes).trim();
-  const decoded = /^[A-Za-z0-9+/]+=*$/.test(text) ? Uint8Array.from(Buffer.from(text, 'base64')) : bytes;
+/** A file in the forms that `softsnp idblock` reads; hex with line ends is the longest. */
+function blockOption(name: string, path: string, size: number): Uint8Array {
+  const bytes = fileOption(name, path, 4 * size);
+  const decoded = blockBytes(bytes) ?? bytes;
   if (decoded.length !== size) {
     throw new InputError(
       'OPTION_INVALID',
-      `${path} holds ${decoded.length} bytes, not ${size}, also not as base64`,
+      `${path} holds ${decoded.length} bytes, not ${size}, also not as hex or base64`,
       {
         where: `--${name}`,
       },

@@ -5,16 +5,24 @@ import { dirname, join } from 'node:path';
 import { AttestationReportV2, AttestationReportV3, REPORT_SIZE } from '../abi/attestation-report.ts';
 import { cpuidFms } from '../abi/product.ts';
 import { LAUNCH_DIGEST_SIZE } from '../launch/digest.ts';
-import { kernelHashTable } from '../launch/kernel-hashes.ts';
+import { kernelHashTableOf } from '../launch/kernel-hashes.ts';
 import { type OvmfImage, parseOvmf } from '../launch/ovmf.ts';
 import { type Fit, findLaunch, type Suspect, type SuspectKind } from '../launch/suspects.ts';
 import { VCPU_TYPES } from '../launch/vcpu-types.ts';
 import { VMM_TYPES, type VmmType } from '../launch/vmsa.ts';
 import { concat, fromHex, toHex, utf8 } from '../lib/bytes.ts';
-import { InputError } from '../lib/errors.ts';
+import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { reportFile } from './evidence-files.ts';
 import { EXIT_DIFFERENT } from './measure-launch.ts';
-import { type DirectBootFiles, hashesOf, type MeasureRequest, sha256, sha384 } from './measure-request.ts';
+import {
+  type BootFiles,
+  bootOf,
+  type DirectBootHashes,
+  hashesOf,
+  type MeasureRequest,
+  sha256,
+  sha384,
+} from './measure-request.ts';
 import { fileOption } from './options.ts';
 import { EXIT_OK, type Output } from './run.ts';
 
@@ -74,14 +82,21 @@ export function explainMeasurement(
     });
   }
   const { measurement, hostSig } = readAgainst(against);
+  if (request.isHostCpu && hostSig === null) {
+    throw new InputError(
+      'OPTION_INVALID',
+      'is the CPU of the host, which only reports from version 3 on tell; give its signature as --vcpu-sig',
+      { where: '--qemu: -cpu host' },
+    );
+  }
   const fits = findLaunch(sha384, measurement, {
     images: imagesOf(request),
-    boots: bootsOf(request.boot),
+    boots: bootsOf(request),
     vmmTypes: [request.vmmType, ...VMM_TYPES.filter((type) => type !== request.vmmType)].map((value) => ({
       name: VMM_NAMES[value],
       value,
     })),
-    cpus: cpusOf(request.cpu, hostSig),
+    cpus: cpusOf(request, hostSig),
     features: featuresOf(request.guestFeatures),
     vcpus: request.vcpus,
     maxVcpus: Math.max(MAX_VCPUS, request.vcpus ?? 0),
@@ -99,8 +114,9 @@ export function explainMeasurement(
 
 /** The measurement in a report file, or the digest given itself; and the chip the report comes from. */
 function readAgainst(against: string): { measurement: Uint8Array; hostSig: number | null } {
-  if (!existsSync(against) && /^(0x)?[0-9a-fA-F]{96}$/.test(against)) {
-    return { measurement: fromHex(against), hostSig: null };
+  const given = existsSync(against) ? null : digestOf(against);
+  if (given !== null) {
+    return { measurement: given, hostSig: null };
   }
   const { report } = reportFile(against, 'against');
   const digest = report.length === REPORT_SIZE ? null : digestIn(report);
@@ -128,7 +144,11 @@ function digestIn(bytes: Uint8Array): Uint8Array | null {
   if (bytes.length === LAUNCH_DIGEST_SIZE) {
     return bytes;
   }
-  const text = Buffer.from(bytes.subarray(0, 256)).toString('latin1').trim();
+  return digestOf(Buffer.from(bytes.subarray(0, 256)).toString('latin1').trim());
+}
+
+/** A digest in hex or in base64. */
+function digestOf(text: string): Uint8Array | null {
   if (/^(0x)?[0-9a-fA-F]{96}$/.test(text)) {
     return fromHex(text);
   }
@@ -174,15 +194,41 @@ function readImage(path: string): OvmfImage | null {
 }
 
 /** The direct boot given, then what goes wrong with one. */
-function bootsOf(boot: DirectBootFiles | null): Suspect<Uint8Array | null>[] {
+function bootsOf({ boot, unmeasuredBoot }: MeasureRequest): Suspect<Uint8Array | null>[] {
   const none = { name: 'no kernel measured (kernel-hashes=off)', value: null };
-  if (boot === null) {
-    return [{ ...none, name: 'no kernel' }];
+  if (boot !== null) {
+    return [...measuredBoots(boot), none];
   }
+  const unmeasured = unmeasuredBoot === null ? null : readableBoot(unmeasuredBoot);
+  return unmeasured === null
+    ? [{ ...none, name: 'no kernel' }]
+    : [
+        none,
+        ...measuredBoots(unmeasured).map(({ name, value }) => ({
+          name: `kernel measured (kernel-hashes=on), ${name}`,
+          value,
+        })),
+      ];
+}
+
+/** Files that a command line names without measuring them need not be on this machine. */
+function readableBoot(files: BootFiles): DirectBootHashes | null {
+  try {
+    return bootOf(files);
+  } catch (error) {
+    if (error instanceof EnvironmentError) {
+      return null;
+    }
+    throw error;
+  }
+}
+
+function measuredBoots(boot: DirectBootHashes): Suspect<Uint8Array>[] {
   const append = boot.append ?? '';
-  const nothing = new Uint8Array(0);
-  const initrd = boot.initrd ?? nothing;
-  const variants: Suspect<Uint8Array | null>[] = [
+  const initrd = boot.initrd ?? sha256(new Uint8Array(0));
+  const hashed = (cmdline: Uint8Array): Uint8Array =>
+    kernelHashTableOf([sha256(cmdline), initrd, boot.kernel]);
+  const variants: Suspect<Uint8Array>[] = [
     { name: 'as given', value: hashesOf(boot) },
     {
       name: 'command line without white space around it',
@@ -192,35 +238,36 @@ function bootsOf(boot: DirectBootFiles | null): Suspect<Uint8Array | null>[] {
     { name: 'command line with a space at its end', value: hashesOf({ ...boot, append: `${append} ` }) },
     {
       name: 'command line hashed without its NUL',
-      value: kernelHashTable(sha256, utf8(append), initrd, boot.kernel),
+      value: hashed(utf8(append)),
     },
     {
       name: 'command line hashed with two NULs',
-      value: kernelHashTable(sha256, concat(utf8(append), new Uint8Array(2)), initrd, boot.kernel),
+      value: hashed(concat(utf8(append), new Uint8Array(2))),
     },
     { name: 'no command line', value: hashesOf({ ...boot, append: null }) },
     { name: 'no initrd', value: hashesOf({ ...boot, initrd: null }) },
     { name: 'no initrd and no command line', value: hashesOf({ ...boot, initrd: null, append: null }) },
-    none,
   ];
   const seen = new Set<string>();
   return variants.filter(({ value }) => {
-    const id = value === null ? '' : toHex(value);
+    const id = toHex(value);
     return !seen.has(id) && seen.add(id);
   });
 }
 
-function cpusOf(given: MeasureRequest['cpu'], hostSig: number | null): Suspect<number>[] {
-  const cpus: Suspect<number>[] = given === null ? [] : [{ name: given.name, value: given.sig }];
-  for (const [type, sig] of Object.entries(VCPU_TYPES)) {
-    if (!/-v\d$|IBPB/.test(type) && sig !== given?.sig) {
-      cpus.push({ name: type, value: sig });
-    }
-  }
-  if (hostSig !== null && !cpus.some(({ value }) => value === hostSig)) {
-    cpus.push({ name: `host (signature 0x${hostSig.toString(16)}, from the report)`, value: hostSig });
-  }
-  return cpus;
+function cpusOf({ cpu: given, isHostCpu }: MeasureRequest, hostSig: number | null): Suspect<number>[] {
+  const host =
+    hostSig === null
+      ? []
+      : [{ name: `host (signature 0x${hostSig.toString(16)}, from the report)`, value: hostSig }];
+  const types = Object.entries(VCPU_TYPES)
+    .filter(([type]) => !/-v\d$|IBPB/.test(type))
+    .map(([name, value]) => ({ name, value }));
+  const expected = given === null ? [] : [{ name: given.name, value: given.sig }];
+  const seen = new Set<number>();
+  return (isHostCpu ? [...host, ...types] : [...expected, ...types, ...host]).filter(
+    ({ value }) => !seen.has(value) && seen.add(value),
+  );
 }
 
 function featuresOf(given: bigint): Suspect<bigint>[] {
@@ -242,7 +289,9 @@ function fitText(request: MeasureRequest, measurement: Uint8Array, fits: readonl
       'left: a firmware image that is not on this machine, another kernel or initrd, other feature bits',
     );
   } else if (best.changed.length === 0) {
-    lines.push(`is the launch as given${request.vcpus === null ? `, with ${best.vcpus} vCPUs` : ''}`);
+    const vcpus = request.vcpus === null ? `, with ${best.vcpus} vCPUs` : '';
+    const cpu = request.isHostCpu ? `, CPU ${best.cpu}` : '';
+    lines.push(`is the launch as given${vcpus}${cpu}`);
   } else {
     lines.push('is another launch than the one given:');
     for (const kind of best.changed) {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { defineCommand, parseArgs } from 'citty';
 import * as v from 'valibot';
 import { compareLedgers, type LedgerDifference, type LedgerRow, measurementOf } from '../launch/ledger.ts';
-import { splitShell } from '../launch/qemu.ts';
+import { splitShell } from '../launch/shell-words.ts';
 import { PAGE_SIZE } from '../lib/addresses.ts';
 import { InputError } from '../lib/errors.ts';
 import { EXIT_DIFFERENT, measureLaunch } from './measure-launch.ts';

@@ -2,6 +2,7 @@
 /** Measures the launch that the options of `softsnp measure` describe. */
 
 import { writeFileSync } from 'node:fs';
+import { Vmsa } from '../abi/vmsa.ts';
 import { launchDigest, ovmfHash } from '../launch/digest.ts';
 import { type LedgerRow, sevLedger, snpLedger } from '../launch/ledger.ts';
 import { type LaunchPart, sevEsLaunchParts, sevLaunchDigest, sevLaunchParts } from '../launch/legacy.ts';
@@ -16,6 +17,8 @@ export const EXIT_DIFFERENT = 2;
 export interface Measured {
   readonly digest: Uint8Array;
   readonly vmsas: readonly Uint8Array[];
+  /** SEV_FEATURES that the vCPUs were measured with; null where none are. */
+  readonly sevFeatures: bigint | null;
   ledger(): readonly LedgerRow[];
 }
 
@@ -32,6 +35,7 @@ export function measureLaunch(request: MeasureRequest): Measured {
       return {
         digest: ovmfHash(sha384, ovmf),
         vmsas: [],
+        sevFeatures: null,
         ledger: () => snpLedger(sha384, planFirmware(ovmf)),
       };
     }
@@ -52,7 +56,14 @@ export function measureLaunch(request: MeasureRequest): Measured {
       return measuredPlan(planSvsmLaunch({ ovmf, svsm: image, varsSizeBytes, ...vcpusOf(request) }), request);
     }
     case 'seves': {
-      const parts = sevEsLaunchParts({ ovmf, ...vcpusOf(request), vmmType: request.vmmType, ...hashes });
+      const { esFeatures: sevFeatures } = request;
+      const parts = sevEsLaunchParts({
+        ovmf,
+        ...vcpusOf(request),
+        vmmType: request.vmmType,
+        sevFeatures,
+        ...hashes,
+      });
       return measuredParts(parts);
     }
     case 'sev':
@@ -65,15 +76,24 @@ function measuredPlan(plan: LaunchPlan, { seed }: MeasureRequest): Measured {
   return {
     digest: launchDigest(sha384, plan, options),
     vmsas: plan.vmsas,
+    sevFeatures: featuresOf(plan.vmsas),
     ledger: () => snpLedger(sha384, plan, options),
   };
 }
 
-const measuredParts = (parts: readonly LaunchPart[]): Measured => ({
-  digest: sevLaunchDigest(sha256, parts),
-  vmsas: parts.filter(({ what }) => what.startsWith('VMSA')).map(({ data }) => data),
-  ledger: () => sevLedger(sha256, parts),
-});
+function measuredParts(parts: readonly LaunchPart[]): Measured {
+  const vmsas = parts.filter(({ what }) => what.startsWith('VMSA')).map(({ data }) => data);
+  return {
+    digest: sevLaunchDigest(sha256, parts),
+    vmsas,
+    sevFeatures: featuresOf(vmsas),
+    ledger: () => sevLedger(sha256, parts),
+  };
+}
+
+/** What the measured pages say, whatever the options did. */
+const featuresOf = ([vmsa]: readonly Uint8Array[]): bigint | null =>
+  vmsa === undefined ? null : Vmsa.decodeLoose(vmsa).sev_features;
 
 function vcpusOf({ mode, vcpus, cpu, vmmType }: MeasureRequest): { vcpus: number; cpuSig: number } {
   if (vcpus === null) {

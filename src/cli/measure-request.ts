@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the options of `softsnp measure` to the launch they describe. */
-import { hash } from 'node:crypto';
-import { statSync } from 'node:fs';
+import { createHash, hash } from 'node:crypto';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import type { ArgsDef } from 'citty';
 import { cpuidFms, fromCpuidFms } from '../abi/product.ts';
 import { defaultImage } from '../launch/default-image.ts';
-import { kernelHashes } from '../launch/kernel-hashes.ts';
+import { kernelHashTableOf } from '../launch/kernel-hashes.ts';
 import { type OvmfImage, parseOvmf } from '../launch/ovmf.ts';
 import { VCPUS_LIMIT } from '../launch/plan.ts';
 import { parseQemu, type QemuLaunch } from '../launch/qemu.ts';
 import { cpuSigOf, VCPU_TYPES } from '../launch/vcpu-types.ts';
 import { VMM_TYPES, type VmmType, vmmTypeOf } from '../launch/vmsa.ts';
-import { fromHex } from '../lib/bytes.ts';
+import { fromHex, utf8 } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
 import { errnoCode } from '../os/errno.ts';
 import { fileOption, integerOption, wordOption } from './options.ts';
@@ -30,8 +30,10 @@ const MODE_ALIASES: Readonly<Record<string, MeasureMode>> = {
 };
 
 const IMAGE_LIMIT_BYTES = 2 ** 28;
-/** Kernels and initrds: as much as one file read can give. */
-const BOOT_FILE_LIMIT_BYTES = 2 ** 31;
+/** QEMU hands sizes of kernel and initrd over in 32 bits. */
+const BOOT_FILE_LIMIT_BYTES = 2 ** 32;
+/** Files are hashed in pieces of this. */
+const PIECE_BYTES = 2 ** 22;
 
 export const MEASURE_ARGS = {
   mode: {
@@ -98,7 +100,13 @@ export interface MeasureRequest {
   readonly cpu: { readonly name: string; readonly sig: number } | null;
   readonly vmmType: VmmType;
   readonly guestFeatures: bigint;
-  readonly boot: DirectBootFiles | null;
+  /** SEV_FEATURES of an SEV-ES guest, which only a QEMU command line can set. */
+  readonly esFeatures: bigint;
+  /** -cpu host: the CPU is the host's, to be read from its reports. */
+  readonly isHostCpu: boolean;
+  readonly boot: DirectBootHashes | null;
+  /** Files of a direct boot that a QEMU command line names without measuring them. */
+  readonly unmeasuredBoot: BootFiles | null;
   readonly seed: Uint8Array | null;
   readonly svsm: { readonly image: OvmfImage; readonly varsSizeBytes: number } | null;
   /** What the user should know about how the options were read. */
@@ -110,7 +118,10 @@ export interface NamedImage {
   readonly ovmf: OvmfImage;
 }
 
-export interface DirectBootFiles {
+export type BootFiles = Pick<MeasureArgs, 'kernel' | 'initrd' | 'append'>;
+
+export interface DirectBootHashes {
+  /** SHA-256 of the file. */
   readonly kernel: Uint8Array;
   readonly initrd: Uint8Array | null;
   readonly append: string | null;
@@ -123,15 +134,22 @@ function refuse(where: string, message: string): never {
 /**
  * Reads the options and the files they name.
  *
+ * Shape    hasReport: a report is at hand that may tell the host's CPU
  * Errors   OPTION_INVALID, VCPU_TYPE_UNKNOWN, FILE_UNREADABLE, OVMF_*
  */
-export function measureRequest(given: MeasureArgs, command: MeasureMode | null): MeasureRequest {
+export function measureRequest(
+  given: MeasureArgs,
+  command: MeasureMode | null,
+  hasReport = false,
+): MeasureRequest {
   const notes: string[] = [];
-  const args =
-    given.qemu === undefined
-      ? given
-      : { ...qemuArgs(parseQemu(given.qemu), given, notes), ...defined(given) };
+  const launch = given.qemu === undefined ? null : parseQemu(given.qemu);
+  const isHostCpu = launch !== null && hasReport && isHostCpuOf(launch, given);
+  const args = launch === null ? given : { ...qemuArgs(launch, given, isHostCpu, notes), ...defined(given) };
   const mode = modeOf(args.mode, command);
+  if (launch !== null && mode !== launch.mode && mode !== 'snp:ovmf-hash') {
+    refuse('--qemu', `the command line starts a guest to be measured as ${launch.mode}, not as ${mode}`);
+  }
   const ignored = ignoredBy(mode, given);
   if (ignored.length > 0) {
     notes.push(`${mode} measures nothing of ${ignored.map((name) => `--${name}`).join(', ')}`);
@@ -144,7 +162,11 @@ export function measureRequest(given: MeasureArgs, command: MeasureMode | null):
     vmmType: args['vmm-type'] === undefined ? 'QEMU' : vmmTypeOf(args['vmm-type']),
     guestFeatures:
       args['guest-features'] === undefined ? 1n : wordOption('guest-features', args['guest-features']),
+    esFeatures: launch?.mode === 'seves' ? launch.guestFeatures : 0n,
+    isHostCpu,
     boot: bootOf(args),
+    unmeasuredBoot:
+      launch === null || launch.kernel === null || args.kernel !== undefined ? null : bootFilesOf(launch),
     seed: seedOf(args['snp-ovmf-hash'], mode),
     svsm: mode === 'snp:svsm' ? svsmOf(args) : null,
     notes,
@@ -184,11 +206,25 @@ function modeOf(option: string | undefined, command: MeasureMode | null): Measur
   return mode ?? refuse('--mode', `${JSON.stringify(option)} is none of ${MEASURE_MODES.join(', ')}`);
 }
 
+const isCpuGiven = (given: MeasureArgs): boolean =>
+  (['vcpu-type', 'vcpu-sig', 'vcpu-family'] as const).some((name) => given[name] !== undefined);
+
+/** Models that have no signature of their own, but that of the host. */
+const isHostCpuOf = ({ cpuType, cpuFms }: QemuLaunch, given: MeasureArgs): boolean =>
+  /^(host|max)$/i.test(cpuType) && Object.keys(cpuFms).length === 0 && !isCpuGiven(given);
+
+const bootFilesOf = ({ kernel, initrd, append }: QemuLaunch): BootFiles => ({
+  kernel: kernel ?? undefined,
+  initrd: initrd ?? undefined,
+  append: append ?? undefined,
+});
+
 /** A QEMU command line as options. */
-function qemuArgs(launch: QemuLaunch, given: MeasureArgs, notes: string[]): MeasureArgs {
-  const cpuGiven = (['vcpu-type', 'vcpu-sig', 'vcpu-family'] as const).some(
-    (name) => given[name] !== undefined,
-  );
+function qemuArgs(launch: QemuLaunch, given: MeasureArgs, isHostCpu: boolean, notes: string[]): MeasureArgs {
+  const needsCpu = launch.mode !== 'sev' && !isHostCpu && !isCpuGiven(given);
+  if (given['vmm-type'] === undefined) {
+    notes.push(...launch.notes.map((note) => `--qemu: ${note}`));
+  }
   if (launch.kernel !== null && !launch.kernelHashes) {
     notes.push('kernel-hashes=on is not set: kernel, initrd and command line are not measured');
   }
@@ -199,15 +235,11 @@ function qemuArgs(launch: QemuLaunch, given: MeasureArgs, notes: string[]): Meas
     mode: launch.mode,
     ovmf: launch.ovmf,
     vcpus: String(launch.vcpus),
-    ...(cpuGiven || launch.mode === 'sev' ? {} : { 'vcpu-sig': `0x${qemuCpuSig(launch).toString(16)}` }),
+    ...(needsCpu ? { 'vcpu-sig': `0x${qemuCpuSig(launch).toString(16)}` } : {}),
+    'vmm-type': launch.vmmType,
+    ...(launch.svsm === null ? {} : { svsm: launch.svsm.image, 'vars-file': launch.svsm.vars }),
     'guest-features': `0x${launch.guestFeatures.toString(16)}`,
-    ...(launch.kernelHashes
-      ? {
-          kernel: launch.kernel ?? undefined,
-          initrd: launch.initrd ?? undefined,
-          append: launch.append ?? undefined,
-        }
-      : {}),
+    ...(launch.kernelHashes ? bootFilesOf(launch) : {}),
   };
 }
 
@@ -228,7 +260,25 @@ function firmwareImage(path: string | undefined): NamedImage {
     refuse('--ovmf', 'is missing: the guest firmware is the first thing measured');
   }
   const bytes = path === 'default' ? defaultImage() : fileOption('ovmf', path, IMAGE_LIMIT_BYTES);
+  refusePacked(path, bytes);
   return { name: path, ovmf: parseOvmf(bytes, path) };
+}
+
+/** How the files of disk images begin that QEMU would unpack, and what is measured is what they unpack to. */
+const PACKED: readonly (readonly [format: string, magic: string])[] = [
+  ['qcow2', 'QFI\xfb'],
+  ['vmdk', 'KDMV'],
+  ['qed', 'QED\0'],
+  ['vhdx', 'vhdxfile'],
+  ['luks', 'LUKS\xba\xbe'],
+];
+
+function refusePacked(path: string, bytes: Uint8Array): void {
+  const head = Buffer.from(bytes.subarray(0, 8)).toString('latin1');
+  const format = PACKED.find(([, magic]) => head.startsWith(magic))?.[0];
+  if (format !== undefined) {
+    refuse(path, `is a disk image in ${format}: convert it to raw (qemu-img convert -O raw)`);
+  }
 }
 
 function cpuOf(args: MeasureArgs): MeasureRequest['cpu'] {
@@ -251,7 +301,17 @@ function cpuOf(args: MeasureArgs): MeasureRequest['cpu'] {
   return type === undefined ? null : { name: type, sig: cpuSigOf(type, '--vcpu-type') };
 }
 
-function bootOf({ kernel, initrd, append }: MeasureArgs): DirectBootFiles | null {
+/**
+ * The direct boot that is measured, its files hashed.
+ *
+ * Errors   OPTION_INVALID, FILE_UNREADABLE
+ */
+export function bootOf({ kernel, initrd: named, append }: BootFiles): DirectBootHashes | null {
+  // sev-snp-measure and QEMU take an empty name for no initrd.
+  const initrd = named === '' ? undefined : named;
+  if (append?.includes('\ufffd') === true) {
+    refuse('--append', 'holds bytes that are no UTF-8, and which they were cannot be known (U+FFFD)');
+  }
   if (kernel === undefined) {
     if (initrd !== undefined) {
       refuse('--initrd', 'needs --kernel beside it');
@@ -263,19 +323,43 @@ function bootOf({ kernel, initrd, append }: MeasureArgs): DirectBootFiles | null
     return null;
   }
   return {
-    kernel: fileOption('kernel', kernel, BOOT_FILE_LIMIT_BYTES),
-    initrd: initrd === undefined ? null : fileOption('initrd', initrd, BOOT_FILE_LIMIT_BYTES),
+    kernel: fileHash('kernel', kernel),
+    initrd: initrd === undefined ? null : fileHash('initrd', initrd),
     append: append ?? null,
   };
 }
 
+/** SHA-256 of a file that need not fit into memory. */
+function fileHash(name: 'kernel' | 'initrd', path: string): Uint8Array {
+  const hasher = createHash('sha256');
+  const piece = new Uint8Array(PIECE_BYTES);
+  let total = 0;
+  try {
+    const file = openSync(path, 'r');
+    try {
+      for (let count = -1; count !== 0 && total <= BOOT_FILE_LIMIT_BYTES; total += count) {
+        count = readSync(file, piece, 0, piece.length, null);
+        hasher.update(piece.subarray(0, count));
+      }
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
+      where: `--${name}`,
+      cause: error,
+    });
+  }
+  if (total > BOOT_FILE_LIMIT_BYTES) {
+    refuse(`--${name}`, `${path} has more than ${BOOT_FILE_LIMIT_BYTES} bytes, and QEMU loads no such file`);
+  }
+  return hasher.digest();
+}
+
 /** Table of hashes of a direct boot. */
-export function hashesOf({ kernel, initrd, append }: DirectBootFiles): Uint8Array {
-  return kernelHashes(sha256, {
-    kernel,
-    ...(initrd === null ? {} : { initrd }),
-    ...(append === null ? {} : { append }),
-  });
+export function hashesOf({ kernel, initrd, append }: DirectBootHashes): Uint8Array {
+  const cmdline = sha256(utf8(`${append ?? ''}\0`));
+  return kernelHashTableOf([cmdline, initrd ?? sha256(new Uint8Array(0)), kernel]);
 }
 
 function seedOf(text: string | undefined, mode: MeasureMode): Uint8Array | null {
@@ -297,8 +381,10 @@ function svsmOf(args: MeasureArgs): MeasureRequest['svsm'] {
   if ((size === undefined) === (file === undefined)) {
     refuse('--vars-size', 'give either --vars-size or --vars-file: the SVSM lies below the variables');
   }
+  const bytes = fileOption('svsm', svsm, IMAGE_LIMIT_BYTES);
+  refusePacked(svsm, bytes);
   return {
-    image: parseOvmf(fileOption('svsm', svsm, IMAGE_LIMIT_BYTES), svsm),
+    image: parseOvmf(bytes, svsm),
     varsSizeBytes:
       size === undefined ? sizeOf(file!) : integerOption('vars-size', size, 1, Number.MAX_SAFE_INTEGER),
   };

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,6 +33,7 @@ async function measure(...argv: readonly string[]): Promise<Ran> {
   return { code, stdout, stderr };
 }
 
+const QEMU = 'qemu -M q35,confidential-guest-support=a';
 const GIVEN = ['--vcpus', '2', '--vcpu-type', 'EPYC-Milan', '--ovmf', 'default'] as const;
 const digestOf = async (...argv: readonly string[]): Promise<string> => {
   const { code, stdout, stderr } = await measure(...argv);
@@ -163,7 +165,7 @@ describe('softsnp measure', () => {
   });
 
   it('measures what a QEMU command line starts, options beside it winning', async () => {
-    const line = `qemu-system-x86_64 -cpu EPYC-Milan -smp 2 -bios ${inFolder('default.fd')} -object sev-snp-guest,id=a`;
+    const line = `qemu-system-x86_64 -M q35,confidential-guest-support=a -cpu EPYC-Milan -smp 2 -bios ${inFolder('default.fd')} -object sev-snp-guest,id=a`;
     expect(await digestOf('--qemu', line)).toBe(await digestOf('snp', ...GIVEN));
     expect(await digestOf('--qemu', line, '--vcpus', '5')).toBe(
       await digestOf('snp', '--vcpus', '5', ...GIVEN.slice(2)),
@@ -213,6 +215,9 @@ describe('softsnp measure', () => {
     [['snp:svsm', ...GIVEN], /--svsm: is missing/],
     [['snp:svsm', ...GIVEN, '--svsm', 'x'], /either --vars-size or --vars-file/],
     [['snp:svsm', ...GIVEN, '--svsm', 'x', '--vars-file', '/nowhere'], /cannot read x: ENOENT/],
+    [['snp', ...GIVEN, '--kernel', 'k', '--append', 'a\ufffd'], /--append: holds bytes that are no UTF-8/],
+    [['sev', '--ovmf', '/dev/null'], /\/dev\/null: the file is empty/],
+    [['--qemu', './launch.sh'], /is one word, no command line/],
     [['snp', ...GIVEN, 'stray'], /unexpected argument "stray"/],
     [['snp', ...GIVEN, '--frobnicate'], /unknown option --frobnicate/],
     [['snp', ...GIVEN, '--vcpus', '3'], /--vcpus given twice/],
@@ -251,7 +256,7 @@ describe('softsnp measure', () => {
   });
 
   it('names the options of QEMU that it passed over', async () => {
-    const line = 'qemu -cpu EPYC -bios default -object sev-snp-guest,id=a -frob -smp 2';
+    const line = `${QEMU} -cpu EPYC -bios default -object sev-snp-guest,id=a -frob -smp 2`;
     const { code, stdout, stderr } = await measure('--qemu', line);
     expect(stderr).toBe('softsnp: --qemu: -frob is no option of QEMU known here; it was passed over\n');
     const [cpu, vcpus] = [
@@ -262,6 +267,66 @@ describe('softsnp measure', () => {
       0,
       await digestOf('snp', '--ovmf', 'default', ...cpu, ...vcpus),
     ]);
+  });
+
+  it('measures SEV-ES guests of QEMU with the vCPUs that the interface of KVM leaves', async () => {
+    const line = `${QEMU} -bios default -smp 2 -cpu EPYC-Milan -object sev-guest,id=a,policy=5`;
+    const old = await digestOf('seves', ...GIVEN, '--vmm-type', 'QEMU-before-6.10');
+    expect(await measure('--qemu', line)).toEqual({
+      code: 0,
+      stdout: `${old}\n`,
+      stderr: expect.stringMatching(/legacy-vm-type is not set: taken as auto/),
+    });
+    expect(await digestOf('--qemu', `${line},legacy-vm-type=on`)).toBe(old);
+    expect(await digestOf('--qemu', `${line},legacy-vm-type=off`)).toBe(await digestOf('seves', ...GIVEN));
+    expect(await digestOf('--qemu', line, '--vmm-type', 'QEMU')).toBe(await digestOf('seves', ...GIVEN));
+    const swap = JSON.parse(await digestOf('--qemu', `${line},debug-swap=on`, '--json'));
+    expect(swap).toMatchObject({ mode: 'seves', vmm_type: 'QEMU', guest_features: '0x20' });
+    expect(swap.measurement).not.toBe(await digestOf('seves', ...GIVEN));
+  });
+
+  it('refuses a mode that the QEMU command line does not start', async () => {
+    const line = `${QEMU} -bios default -cpu EPYC -object sev-guest,id=a,policy=5`;
+    const { code, stderr } = await measure('snp', '--qemu', line);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('to be measured as seves, not as snp')]);
+  });
+
+  it('tells in JSON what was measured, not what was given', async () => {
+    const json = async (...argv: readonly string[]): Promise<unknown> =>
+      JSON.parse((await measure(...argv, '--json')).stdout);
+    const given = [...GIVEN, '--guest-features', '0x21'];
+    expect(await json('snp', ...given)).toMatchObject({ guest_features: '0x21', vcpu_sig: '0xa00f11' });
+    expect(await json('seves', ...given)).toMatchObject({ guest_features: '0x0', vcpu_sig: '0xa00f11' });
+    expect(await json('snp', ...given, '--vmm-type', 'ec2')).toMatchObject({
+      guest_features: '0x21',
+      vcpu_sig: null,
+    });
+  });
+
+  it('hashes a kernel in pieces', async () => {
+    const kernel = new Uint8Array(2 ** 22 + 5).fill(7);
+    writeFileSync(inFolder('pieces'), kernel);
+    const hash = createHash('sha256').update(kernel).digest('hex');
+    const json = await digestOf('snp', ...GIVEN, '--kernel', inFolder('pieces'), '--json', '--explain');
+    expect(JSON.parse(json).ledger).toContainEqual(
+      expect.objectContaining({ what: 'kernel hashes', fields: expect.objectContaining({ kernel: hash }) }),
+    );
+  });
+
+  it('takes an initrd without a name for none', async () => {
+    const boot = ['--kernel', inFolder('kernel')];
+    expect(await digestOf('snp', ...GIVEN, ...boot, '--initrd', '')).toBe(
+      await digestOf('snp', ...GIVEN, ...boot),
+    );
+  });
+
+  it('refuses a disk image as firmware, and names the file an error is about', async () => {
+    writeFileSync(inFolder('code.qcow2'), Buffer.from('QFI\xfb\0\0\0\x03', 'latin1'));
+    writeFileSync(inFolder('page.fd'), new Uint8Array(4096));
+    const of = async (name: string): Promise<string> =>
+      (await measure('snp', ...GIVEN.slice(0, 4), '--ovmf', inFolder(name))).stderr;
+    expect(await of('code.qcow2')).toMatch(/code\.qcow2: is a disk image in qcow2/);
+    expect(await of('page.fd')).toMatch(/page\.fd: the file has no GUIDed table/);
   });
 
   it('tells its options', async () => {
@@ -275,6 +340,16 @@ describe('softsnp measure diff', () => {
 
   it('finds equal launches equal', async () => {
     expect(await measure('diff', A, A)).toEqual({ code: 0, stdout: 'the same launch\n', stderr: '' });
+  });
+
+  it('takes quoted options that begin with a dash', async () => {
+    const line = `${QEMU} -cpu EPYC-Milan -smp 2 -bios default -object sev-snp-guest,id=a`;
+    const same = { code: 0, stdout: 'the same launch\n', stderr: '' };
+    expect(await measure('diff', `--mode snp ${GIVEN.join(' ')}`, `--qemu '${line}'`)).toEqual(same);
+    expect(await measure('diff', `--ovmf=default --mode=snp ${GIVEN.slice(0, 4).join(' ')}`, A)).toEqual(
+      same,
+    );
+    expect((await measure('diff', A, A, '--frob x')).stderr).toMatch(/unknown option --frob/);
   });
 
   it('names page and field, of files and of quoted options', async () => {
@@ -416,6 +491,39 @@ describe('softsnp measure --against', () => {
     expect((await measure('snp', ...GIVEN, ...boot, 'quiet', '--against', none)).stdout).toContain(
       'direct boot: no kernel measured (kernel-hashes=off)',
     );
+  });
+
+  it('tries the CPU of the host for -cpu host', async () => {
+    const digest = await digestOf('snp', '--vcpus', '2', '--vcpu-sig', '0xa20f12', '--ovmf', 'default');
+    const cpuid = { cpuid_fam_id: 0x19, cpuid_mod_id: 0x21, cpuid_step: 2 };
+    const line = `${QEMU} -cpu host -smp 2 -bios default -object sev-snp-guest,id=a`;
+    writeFileSync(
+      inFolder('report'),
+      AttestationReportV3.encode({ version: 3, measurement: fromHex(digest), ...cpuid }),
+    );
+    expect(await measure('--qemu', line, '--against', inFolder('report'))).toEqual({
+      code: 0,
+      stdout: `measurement ${digest}\nis the launch as given, CPU host (signature 0xa20f12, from the report)\n`,
+      stderr: '',
+    });
+    expect((await measure('--qemu', line, '--against', digest)).stderr).toMatch(
+      /only reports from version 3/,
+    );
+    expect((await measure('--qemu', line)).stderr).toMatch(/has no signature known here/);
+  });
+
+  it('tries the hashes of a kernel that the command line does not measure', async () => {
+    const boot = ['--kernel', inFolder('kernel'), '--append', 'quiet'];
+    const digest = await digestOf('snp', ...GIVEN, ...boot);
+    const line = `${QEMU} -cpu EPYC-Milan -smp 2 -bios default -object sev-snp-guest,id=a -append quiet -kernel`;
+    const against = Buffer.from(digest, 'hex').toString('base64');
+    const { code, stdout } = await measure('--qemu', `${line} ${inFolder('kernel')}`, '--against', against);
+    expect([code, stdout]).toEqual([
+      2,
+      expect.stringContaining('direct boot: kernel measured (kernel-hashes=on), as given'),
+    ]);
+    const without = await measure('--qemu', `${line} /nowhere`, '--against', await digestOf('snp', ...GIVEN));
+    expect(without.code).toBe(0);
   });
 
   it('names the OVMF build beside the given one', async () => {

@@ -85,7 +85,7 @@ async function measure(
   output: Output,
 ): Promise<number> {
   const format = choiceOption('output-format', how['output-format'] ?? 'hex', ['hex', 'base64']);
-  const request = measureRequest(args, command);
+  const request = measureRequest(args, command, how.against !== undefined);
   for (const note of request.notes) {
     output.stderr(`softsnp: ${note}\n`);
   }
@@ -134,17 +134,20 @@ function dumpVmsas(vmsas: readonly Uint8Array[], mode: MeasureMode): void {
 }
 
 function jsonOf(request: MeasureRequest, result: Measured, explain: boolean): Record<string, unknown> {
-  const { mode, vmmType, vcpus, cpu, guestFeatures, image } = request;
+  const { mode, vmmType, vcpus, cpu, image } = request;
+  const { sevFeatures } = result;
+  // Other VMMs do not show the CPU in RDX.
+  const showsCpu = cpu !== null && vmmType.startsWith('QEMU');
   return {
     mode,
     ovmf: image.name,
-    ...(mode === 'sev' || mode === 'snp:ovmf-hash'
+    ...(sevFeatures === null
       ? {}
       : {
           vcpus,
           vmm_type: vmmType,
-          vcpu_sig: cpu === null ? null : `0x${cpu.sig.toString(16)}`,
-          guest_features: `0x${guestFeatures.toString(16)}`,
+          vcpu_sig: showsCpu ? `0x${cpu.sig.toString(16)}` : null,
+          guest_features: `0x${sevFeatures.toString(16)}`,
         }),
     measurement: toHex(result.digest),
     measurement_base64: Buffer.from(result.digest).toString('base64'),

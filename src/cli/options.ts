@@ -109,6 +109,9 @@ export function fileOption(name: string, path: string, maxBytes: number): Uint8A
   return bytes;
 }
 
+/** What one read can give; more than 2 GiB - 1 Node refuses. */
+const READ_LIMIT_BYTES = 2 ** 30;
+
 /** Read in pieces, because a pipe or a device has no size and may never end; null when there is more. */
 function readAtMost(path: string, maxBytes: number): Uint8Array | null {
   const file = openSync(path, 'r');
@@ -118,7 +121,7 @@ function readAtMost(path: string, maxBytes: number): Uint8Array | null {
     let buffer = new Uint8Array(Math.min(Math.max(size, 4096), maxBytes) + 1);
     let length = 0;
     for (;;) {
-      const count = readSync(file, buffer, length, buffer.length - length, null);
+      const count = readSync(file, buffer, length, Math.min(buffer.length - length, READ_LIMIT_BYTES), null);
       length += count;
       if (length > maxBytes) {
         return null;

@@ -127,6 +127,11 @@ export function checkedArguments(
       continue;
     }
     const [spelling = '', inline] = token.split(/=(.*)/s);
+    // Quoted options, as `measure diff` takes them, are one word.
+    if (!options.has(spelling) && /\s/.test(token) && words.length < positionals) {
+      words.push(token);
+      continue;
+    }
     const option = options.get(spelling) ?? refuse(unknownOption(spelling, options));
     const { name, isBoolean, isNegated } = option;
     // citty keeps one value for --x and --no-x.

@@ -56,12 +56,8 @@ export function createIdBlock(sha384: Hash, options: IdBlockOptions): IdBlockFil
       where: '--measurement',
     });
   }
-  if ((policy & GuestPolicy.reservedZeros) !== 0n || (~policy & GuestPolicy.reservedOnes) !== 0n) {
-    throw new InputError(
-      'OPTION_INVALID',
-      `0x${policy.toString(16)} is no guest policy: bit 17 must be set, bits 63:26 clear`,
-      { where: '--policy' },
-    );
+  if (!isGuestPolicy(policy)) {
+    throw new InputError('OPTION_INVALID', noGuestPolicy(policy), { where: '--policy' });
   }
   const idBlock = IdBlock.encode({
     ld: launchDigest,
@@ -87,6 +83,12 @@ export function createIdBlock(sha384: Hash, options: IdBlockOptions): IdBlockFil
   idAuth.set(authorPublic, IdAuth.offsetOf('author_key'));
   return { idBlock, idAuth, idKeyDigest: sha384(idPublic), authorKeyDigest: sha384(authorPublic) };
 }
+
+/** Whether SNP_LAUNCH_START takes the word; no guest can have another. */
+const isGuestPolicy = (word: bigint): boolean =>
+  (word & GuestPolicy.reservedZeros) === 0n && (~word & GuestPolicy.reservedOnes) === 0n;
+const noGuestPolicy = (word: bigint): string =>
+  `0x${word.toString(16)} is no guest policy: bit 17 must be set, bits 63:26 clear`;
 
 /** An ID block and its authentication page, read but not judged. */
 export interface IdBlockContents {
@@ -136,6 +138,7 @@ export interface IdBlockFinding {
     | 'AUTHOR_KEY_ALGO_UNSUPPORTED'
     | 'AUTHOR_KEY_INVALID'
     | 'ID_BLOCK_DIGEST_MISMATCH'
+    | 'ID_BLOCK_POLICY_INVALID'
     | 'ID_BLOCK_POLICY_MISMATCH'
     | 'ID_BLOCK_SIGNATURE_INVALID'
     | 'ID_KEY_SIGNATURE_INVALID';
@@ -213,6 +216,12 @@ export function checkIdBlock(
       'ID_BLOCK_DIGEST_MISMATCH',
       SEV_RET_BAD_MEASUREMENT,
       `the ID block wants ${toHex(contents.launchDigest)}, the guest measures ${toHex(expected.launchDigest ?? new Uint8Array())}`,
+    ],
+    [
+      !isGuestPolicy(contents.policy),
+      'ID_BLOCK_POLICY_INVALID',
+      SEV_RET_POLICY_FAILURE,
+      `the ID block wants a policy that no guest can have: ${noGuestPolicy(contents.policy)}`,
     ],
     [
       expected.policy !== undefined && expected.policy !== contents.policy,

@@ -11,6 +11,7 @@ export * from './legacy.ts';
 export * from './ovmf.ts';
 export * from './plan.ts';
 export * from './qemu.ts';
+export * from './shell-words.ts';
 export * from './suspects.ts';
 export * from './vcpu-types.ts';
 export * from './vmsa.ts';

@@ -48,16 +48,36 @@ export function kernelHashTable(
   initrd: Uint8Array,
   kernel: Uint8Array,
 ): Uint8Array {
+  return kernelHashTableOf([cmdline, initrd, kernel].map(sha256));
+}
+
+/** The padded hash table of command line, initrd and kernel that are hashed already, in this order. */
+export function kernelHashTableOf(hashes: readonly Uint8Array[]): Uint8Array {
   const out = new Uint8Array(KERNEL_HASHES_SIZE);
   out.set(TABLE_GUID, 0);
   writeU16(out, 16, TABLE_SIZE);
-  [cmdline, initrd, kernel].forEach((data, i) => {
+  hashes.forEach((hash, i) => {
     const at = HEADER_SIZE + i * ENTRY_SIZE;
     out.set(ENTRY_GUIDS[i]!, at);
     writeU16(out, at + 16, ENTRY_SIZE);
-    out.set(sha256(data), at + 18);
+    out.set(hash, at + 18);
   });
   return out;
+}
+
+/**
+ * Refuses what is no padded hash table.
+ *
+ * Errors   OPTION_INVALID
+ */
+export function checkKernelHashes(table: Uint8Array): void {
+  if (table.length !== KERNEL_HASHES_SIZE) {
+    throw new InputError(
+      'OPTION_INVALID',
+      `${table.length} bytes given, a table of kernel hashes has ${KERNEL_HASHES_SIZE}`,
+      { where: 'kernelHashes' },
+    );
+  }
 }
 
 /** Names of the table's entries, in order. */
@@ -76,13 +96,13 @@ export function readKernelHashes(bytes: Uint8Array, at: number): readonly Uint8A
  *
  * Errors   OVMF_HASH_TABLE_INVALID when the table would run over the end of the page
  */
-export function kernelHashesPage(table: Uint8Array, tableGpa: number): Uint8Array {
+export function kernelHashesPage(table: Uint8Array, tableGpa: number, image = 'OVMF'): Uint8Array {
   const offset = tableGpa % PAGE_SIZE;
   if (offset + table.length > PAGE_SIZE) {
     throw new InputError(
       'OVMF_HASH_TABLE_INVALID',
       `a hash table at 0x${tableGpa.toString(16)} runs over the end of its page`,
-      { where: 'OVMF' },
+      { where: image },
     );
   }
   const page = new Uint8Array(PAGE_SIZE);

@@ -2,7 +2,7 @@
 /** Launch digests of plain SEV and SEV-ES: one SHA-256 over the bytes, without pages or addresses. */
 import { concat } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
-import type { Hash } from './kernel-hashes.ts';
+import { checkKernelHashes, type Hash } from './kernel-hashes.ts';
 import { apResetEip, hashTableGpa, type OvmfImage } from './ovmf.ts';
 import { vmsaPages } from './plan.ts';
 import { BSP_EIP, type VmmType } from './vmsa.ts';
@@ -16,21 +16,29 @@ export interface SevEsLaunchOptions extends SevLaunchOptions {
   readonly vcpus: number;
   readonly cpuSig: number;
   readonly vmmType?: VmmType;
+  /** SEV_FEATURES of every vCPU; none unless given. */
+  readonly sevFeatures?: bigint;
 }
 
 /**
  * What a plain SEV launch hashes: the image, then the bare table of kernel hashes.
  *
- * Errors   OVMF_KERNEL_HASHES_UNSUPPORTED
+ * Errors   OVMF_KERNEL_HASHES_UNSUPPORTED, OVMF_SIZE_UNALIGNED for an empty image, OPTION_INVALID
  */
 export function sevLaunchParts({ ovmf, kernelHashes }: SevLaunchOptions): readonly LaunchPart[] {
+  if (ovmf.bytes.length === 0) {
+    throw new InputError('OVMF_SIZE_UNALIGNED', 'the file is empty, so there is no firmware to measure', {
+      where: ovmf.name,
+    });
+  }
   const parts = [{ what: 'OVMF', data: ovmf.bytes }];
   if (kernelHashes !== undefined) {
+    checkKernelHashes(kernelHashes);
     if (hashTableGpa(ovmf) === null) {
       throw new InputError(
         'OVMF_KERNEL_HASHES_UNSUPPORTED',
         'a kernel is given, but the footer table has no SEV hash table block (7255371f-...)',
-        { where: 'OVMF' },
+        { where: ovmf.name },
       );
     }
     parts.push({ what: 'kernel hashes', data: kernelHashes });
@@ -44,9 +52,9 @@ export function sevLaunchParts({ ovmf, kernelHashes }: SevLaunchOptions): readon
  * Errors   OVMF_KERNEL_HASHES_UNSUPPORTED, OVMF_RESET_BLOCK_MISSING, OPTION_INVALID
  */
 export function sevEsLaunchParts(options: SevEsLaunchOptions): readonly LaunchPart[] {
-  const { vcpus, cpuSig, vmmType = 'QEMU' } = options;
-  const regs = { bspEip: BSP_EIP, apEip: apResetEip(options.ovmf), cpuSig, sevFeatures: 0n, vmmType };
-  const vmsas = vmsaPages(regs, vcpus).map((data, i) => ({ what: `VMSA of vCPU ${i}`, data }));
+  const { ovmf, vcpus, cpuSig, vmmType = 'QEMU', sevFeatures = 0n } = options;
+  const regs = { bspEip: BSP_EIP, apEip: apResetEip(ovmf), cpuSig, sevFeatures, vmmType };
+  const vmsas = vmsaPages(regs, vcpus, ovmf.name).map((data, i) => ({ what: `VMSA of vCPU ${i}`, data }));
   return [...sevLaunchParts(options), ...vmsas];
 }
 

@@ -145,12 +145,6 @@ describe('a firmware image', () => {
       (b) => writeU32(b, METADATA + 4, 4097),
     ],
     [
-      'a section of an unknown type',
-      'OVMF_SECTION_UNKNOWN',
-      /descriptor 2 has the unknown type 5/,
-      (b) => writeU32(b, METADATA + 16 + 24 + 8, 5),
-    ],
-    [
       'sections of more than 1 GiB',
       'OVMF_TOO_LARGE',
       /more than 1 GiB/,

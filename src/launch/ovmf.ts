@@ -41,10 +41,14 @@ export interface OvmfSection {
 
 export interface OvmfImage {
   readonly bytes: Uint8Array;
+  /** What errors call it: the file's path, as a rule. */
+  readonly name: string;
   /** Footer entries by GUID; null when the image has no footer table. */
   readonly table: ReadonlyMap<string, Uint8Array> | null;
   /** Sections in the order they are launched; null when the image has no SEV metadata. */
   readonly sections: readonly OvmfSection[] | null;
+  /** What is wrong with the sections for a launch that takes them; null when nothing is. */
+  readonly sectionsFault: string | null;
 }
 
 /** Bytes between the table's footer and the end of the file: the reset vector. */
@@ -71,7 +75,7 @@ const SECTION_NAMES = new Map(
  * Reads the footer table and the SEV metadata of a guest firmware image.
  *
  * Returns  an image whose table or sections are null where the file has none: plain SEV needs neither
- * Errors   OVMF_TABLE_INVALID, OVMF_METADATA_INVALID, OVMF_SECTION_UNKNOWN, OVMF_TOO_LARGE
+ * Errors   OVMF_TABLE_INVALID, OVMF_METADATA_INVALID, OVMF_TOO_LARGE
  * Source   [EDK2] OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm, X64/OvmfSevMetadata.asm
  */
 export function parseOvmf(bytes: Uint8Array, name = 'OVMF'): OvmfImage {
@@ -80,11 +84,9 @@ export function parseOvmf(bytes: Uint8Array, name = 'OVMF'): OvmfImage {
   }
   const table = parseFooterTable(bytes, name);
   const metadata = table?.get(OvmfGuid.SEV_METADATA);
-  return {
-    bytes,
-    table,
-    sections: metadata === undefined ? null : parseMetadata(bytes, metadata, name),
-  };
+  const { sections, sectionsFault } =
+    metadata === undefined ? { sections: null, sectionsFault: null } : parseMetadata(bytes, metadata, name);
+  return { bytes, name, table, sections, sectionsFault };
 }
 
 /** Where the image is mapped: it ends at 4 GiB, or at `end` for an image that lies below another. */
@@ -102,7 +104,7 @@ export function apResetEip(image: OvmfImage): number {
   if (block === undefined || block.length < 4) {
     fail(
       'OVMF_RESET_BLOCK_MISSING',
-      'OVMF',
+      image.name,
       image.table === null
         ? 'the file has no GUIDed table 32 bytes before its end, so it is no OVMF image'
         : 'the footer table has no SEV-ES reset block (00f771de-...)',
@@ -149,7 +151,11 @@ function parseFooterTable(bytes: Uint8Array, name: string): Map<string, Uint8Arr
 const entryGuid = (bytes: Uint8Array, header: number): string =>
   efiGuidText(bytes.subarray(header + 2, header + ENTRY_HEADER_SIZE));
 
-function parseMetadata(bytes: Uint8Array, entry: Uint8Array, name: string): readonly OvmfSection[] {
+function parseMetadata(
+  bytes: Uint8Array,
+  entry: Uint8Array,
+  name: string,
+): Pick<OvmfImage, 'sections' | 'sectionsFault'> {
   const distance = entry.length < 4 ? 0 : readU32(entry, 0);
   const start = bytes.length - distance;
   if (distance < METADATA_HEADER_SIZE || start < 0) {
@@ -168,13 +174,16 @@ function parseMetadata(bytes: Uint8Array, entry: Uint8Array, name: string): read
     fail('OVMF_METADATA_INVALID', name, `${count} SEV metadata descriptors do not fit ${size} bytes`);
   }
   const sections: OvmfSection[] = [];
+  let sectionsFault: string | null = null;
   let total = 0;
   for (let i = 0; i < count; i++) {
     const at = start + METADATA_HEADER_SIZE + i * METADATA_ITEM_SIZE;
     const value = readU32(bytes, at + 8);
     const kind = SECTION_NAMES.get(value);
     if (kind === undefined) {
-      fail('OVMF_SECTION_UNKNOWN', name, `SEV metadata descriptor ${i} has the unknown type ${value}`);
+      // A later build's: it stops the launches that take the sections, and no other.
+      sectionsFault ??= `SEV metadata descriptor ${i} has the unknown type ${value}`;
+      continue;
     }
     const section = { gpa: gpa(BigInt(readU32(bytes, at))), sizeBytes: readU32(bytes, at + 4), ...kind };
     total += section.sizeBytes;
@@ -183,7 +192,7 @@ function parseMetadata(bytes: Uint8Array, entry: Uint8Array, name: string): read
     }
     sections.push(section);
   }
-  return sections;
+  return { sections, sectionsFault };
 }
 
 /**
@@ -191,9 +200,13 @@ function parseMetadata(bytes: Uint8Array, entry: Uint8Array, name: string): read
  *
  * Errors   OVMF_SIZE_UNALIGNED: SNP measures pages, so an image must consist of them
  */
-export function assertWholePages(image: OvmfImage, name = 'OVMF'): void {
+export function assertWholePages(image: OvmfImage): void {
   if (image.bytes.length === 0 || image.bytes.length % PAGE_SIZE !== 0) {
-    fail('OVMF_SIZE_UNALIGNED', name, `${image.bytes.length} bytes are not a whole number of 4 KiB pages`);
+    fail(
+      'OVMF_SIZE_UNALIGNED',
+      image.name,
+      `${image.bytes.length} bytes are not a whole number of 4 KiB pages`,
+    );
   }
 }
 

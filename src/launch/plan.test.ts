@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { PageType } from '../abi/page-info.ts';
+import { Vmsa } from '../abi/vmsa.ts';
 import { utf8, writeU16, writeU32 } from '../lib/bytes.ts';
 import { defaultImage } from './default-image.ts';
 import { kernelHashes } from './kernel-hashes.ts';
+import { sevEsLaunchParts, sevLaunchParts } from './legacy.ts';
 import { parseOvmf } from './ovmf.ts';
 import { type LaunchOptions, planLaunch, planSvsmLaunch } from './plan.ts';
 import { cpuSigOf, VCPU_TYPES } from './vcpu-types.ts';
@@ -108,6 +110,9 @@ describe('the plan of a launch', () => {
       'OVMF_METADATA_MISSING',
       { ovmf: parseOvmf(changed((b) => writeU16(b, b.length - 50, 18 + 22 + 26 + 26))) },
     ],
+    ['a section of an unknown type', 'OVMF_SECTION_UNKNOWN', { ovmf: parseOvmf(section(2, 2, 5)) }],
+    ['a table of no kernel hashes', 'OPTION_INVALID', { kernelHashes: new Uint8Array(175) }],
+    ['another VMM', 'OPTION_INVALID', { vmmType: 'vmware' as never }],
     ['a section at no page', 'OVMF_SECTION_UNALIGNED', { ovmf: parseOvmf(section(0, 0, 0x80_0001)) }],
     ['a section of half a page', 'OVMF_SECTION_UNALIGNED', { ovmf: parseOvmf(section(0, 1, 0x800)) }],
     [
@@ -138,6 +143,34 @@ describe('the plan of a launch', () => {
   });
 });
 
+describe('the parts of a launch without SNP', () => {
+  const CPU = { vcpus: 2, cpuSig: MILAN };
+
+  it('do not mind a section of a later build', () => {
+    const ovmf = parseOvmf(section(2, 2, 5), 'later.fd');
+    expect(ovmf.sectionsFault).toBe('SEV metadata descriptor 2 has the unknown type 5');
+    expect(sevLaunchParts({ ovmf })).toHaveLength(1);
+    expect(sevEsLaunchParts({ ovmf, ...CPU })).toHaveLength(3);
+    expect(() => planLaunch({ ovmf, ...CPU })).toThrow(/^later\.fd: SEV metadata descriptor 2/);
+  });
+
+  it('carry the SEV features of the vCPUs', () => {
+    const [, plain] = sevEsLaunchParts({ ovmf: IMAGE, ...CPU });
+    const [, other] = sevEsLaunchParts({ ovmf: IMAGE, ...CPU, sevFeatures: 0x20n });
+    expect(Vmsa.get(plain!.data, 'sev_features')).toBe(0n);
+    expect(Vmsa.get(other!.data, 'sev_features')).toBe(0x20n);
+  });
+
+  it('are refused without firmware, and with a table of no kernel hashes', () => {
+    expect(() => sevLaunchParts({ ovmf: parseOvmf(new Uint8Array(0), 'empty.fd') })).toThrow(
+      /^empty\.fd: the file is empty/,
+    );
+    expect(() => sevLaunchParts({ ovmf: IMAGE, kernelHashes: new Uint8Array(1) })).toThrow(
+      refusal('OPTION_INVALID'),
+    );
+  });
+});
+
 describe('the plan of an SVSM launch', () => {
   const options = { ovmf: IMAGE, svsm: IMAGE, varsSizeBytes: 0x84000, vcpus: 1, cpuSig: MILAN };
 
@@ -157,6 +190,13 @@ describe('vCPU types', () => {
     expect(VCPU_TYPES['EPYC-Milan-v2']).toBe(0x00a0_0f11);
     expect(VCPU_TYPES['EPYC-Genoa']).toBe(0x00a1_0f10);
     expect(VCPU_TYPES['EPYC-Turin']).toBe(0x00b0_0f00);
+    for (const [type, sig] of Object.entries(VCPU_TYPES)) {
+      expect(sig).toBe(VCPU_TYPES[type.replace(/-v\d$|-IBPB$/, '') as keyof typeof VCPU_TYPES]);
+    }
+    expect(Object.keys(VCPU_TYPES)).toEqual(
+      expect.arrayContaining(['EPYC-v5', 'EPYC-Rome-v4', 'EPYC-Rome-v5', 'EPYC-Milan-v3', 'EPYC-Genoa-v2']),
+    );
+    expect(() => cpuSigOf('EPYC-Milan-v9')).toThrow(refusal('VCPU_TYPE_UNKNOWN'));
   });
 
   it('are found in any case, others are refused with the list', () => {

@@ -9,7 +9,7 @@ import { type Gpa, gpa, PAGE_SIZE } from '../lib/addresses.ts';
 import { readU32 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { cpuidTable } from './cpuid-table.ts';
-import { kernelHashesPage } from './kernel-hashes.ts';
+import { checkKernelHashes, kernelHashesPage } from './kernel-hashes.ts';
 import {
   apResetEip,
   assertWholePages,
@@ -90,8 +90,8 @@ export const VMSA_GPA = gpa(0xffff_ffff_f000n);
 /**
  * The launch of an SNP guest.
  *
- * Errors   OVMF_SIZE_UNALIGNED, OVMF_METADATA_MISSING, OVMF_RESET_BLOCK_MISSING, OVMF_SECTION_UNALIGNED,
- *          OVMF_KERNEL_HASHES_UNSUPPORTED, OVMF_HASH_TABLE_INVALID, OPTION_INVALID
+ * Errors   OVMF_SIZE_UNALIGNED, OVMF_METADATA_MISSING, OVMF_SECTION_UNKNOWN, OVMF_RESET_BLOCK_MISSING,
+ *          OVMF_SECTION_UNALIGNED, OVMF_KERNEL_HASHES_UNSUPPORTED, OVMF_HASH_TABLE_INVALID, OPTION_INVALID
  * Source   [QEMU] target/i386/sev.c; sev-snp-measure guest.py
  * Differs  sev-snp-measure also measures an image without SNP metadata, which no VMM could launch
  */
@@ -100,7 +100,7 @@ export function planLaunch(options: LaunchOptions): LaunchPlan {
   assertWholePages(ovmf);
   const apEip = apResetEip(ovmf);
   const regs = { bspEip: BSP_EIP, apEip, cpuSig, sevFeatures: guestFeatures, vmmType };
-  const vmsas = vmsaPages(regs, vcpus);
+  const vmsas = vmsaPages(regs, vcpus, ovmf.name);
   const sections = sectionsOf(ovmf);
   const regions = [
     firmwareRegion(ovmf, ovmfGpa(ovmf), 'OVMF'),
@@ -139,7 +139,7 @@ export interface SvsmLaunchOptions {
 export function planSvsmLaunch({ ovmf, svsm, varsSizeBytes, vcpus, cpuSig }: SvsmLaunchOptions): LaunchPlan {
   checkVcpus(vcpus);
   assertWholePages(ovmf);
-  assertWholePages(svsm, 'SVSM');
+  assertWholePages(svsm);
   const firmwareGpa = ovmfGpa(ovmf);
   if (
     !Number.isInteger(varsSizeBytes) ||
@@ -157,7 +157,7 @@ export function planSvsmLaunch({ ovmf, svsm, varsSizeBytes, vcpus, cpuSig }: Svs
   const info = svsm.table?.get(OvmfGuid.SVSM_INFO);
   if (info === undefined || info.length < 4) {
     throw new InputError('OVMF_SVSM_INFO_MISSING', 'the footer table has no SVSM info entry (a789a612-...)', {
-      where: 'SVSM',
+      where: svsm.name,
     });
   }
   const eip = Number(svsmGpa) + readU32(info, 0);
@@ -231,8 +231,11 @@ function sectionsOf(image: OvmfImage): readonly OvmfSection[] {
     throw new InputError(
       'OVMF_METADATA_MISSING',
       'the image has no SEV metadata: it was built without SEV-SNP support',
-      { where: 'OVMF' },
+      { where: image.name },
     );
+  }
+  if (image.sectionsFault !== null) {
+    throw new InputError('OVMF_SECTION_UNKNOWN', image.sectionsFault, { where: image.name });
   }
   return image.sections;
 }
@@ -240,12 +243,15 @@ function sectionsOf(image: OvmfImage): readonly OvmfSection[] {
 type SectionOptions = LaunchOptions & { readonly vmmType: VmmType };
 
 function sectionRegions(sections: readonly OvmfSection[], options: SectionOptions): LaunchRegion[] {
+  if (options.kernelHashes !== undefined) {
+    checkKernelHashes(options.kernelHashes);
+  }
   const hasHashes = sections.some(({ type }) => type === OvmfSectionType.SNP_KERNEL_HASHES);
   if (options.kernelHashes !== undefined && !hasHashes) {
     throw new InputError(
       'OVMF_KERNEL_HASHES_UNSUPPORTED',
       'a kernel is given, but the SEV metadata has no SNP_KERNEL_HASHES section; use an AmdSev build',
-      { where: 'OVMF' },
+      { where: options.ovmf.name },
     );
   }
   // EC2 launches the CPUID page after everything else.
@@ -263,7 +269,7 @@ function sectionRegion(section: OvmfSection, options: SectionOptions): LaunchReg
     throw new InputError(
       'OVMF_SECTION_UNALIGNED',
       `section ${name} at 0x${at.toString(16)}, 0x${sizeBytes.toString(16)} bytes, is not made of pages`,
-      { where: 'OVMF' },
+      { where: options.ovmf.name },
     );
   }
   const zero = { gpa: at, sizeBytes, type: PageType.ZERO, data: null, what: name };
@@ -294,17 +300,22 @@ function hashesRegion(zero: LaunchRegion, table: Uint8Array, ovmf: OvmfImage): L
     throw new InputError(
       'OVMF_KERNEL_HASHES_UNSUPPORTED',
       'a kernel is given, but the footer table has no SEV hash table block (7255371f-...)',
-      { where: 'OVMF' },
+      { where: ovmf.name },
     );
   }
   if (zero.sizeBytes !== PAGE_SIZE) {
     throw new InputError(
       'OVMF_HASH_TABLE_INVALID',
       `section SNP_KERNEL_HASHES has 0x${zero.sizeBytes.toString(16)} bytes, not one page`,
-      { where: 'OVMF' },
+      { where: ovmf.name },
     );
   }
-  return { ...zero, type: PageType.NORMAL, data: kernelHashesPage(table, tableGpa), what: 'kernel hashes' };
+  return {
+    ...zero,
+    type: PageType.NORMAL,
+    data: kernelHashesPage(table, tableGpa, ovmf.name),
+    what: 'kernel hashes',
+  };
 }
 
 /**
@@ -312,13 +323,13 @@ function hashesRegion(zero: LaunchRegion, table: Uint8Array, ovmf: OvmfImage): L
  *
  * Errors   OPTION_INVALID, OVMF_RESET_BLOCK_MISSING
  */
-export function vmsaPages(regs: VmsaRegs, vcpus: number): Uint8Array[] {
+export function vmsaPages(regs: VmsaRegs, vcpus: number, image = 'OVMF'): Uint8Array[] {
   checkVcpus(vcpus);
   const pages = [buildVmsa({ ...regs, eip: regs.bspEip })];
   if (vcpus > 1) {
     if (regs.apEip === 0) {
       throw new InputError('OVMF_RESET_BLOCK_MISSING', 'the SEV-ES reset block holds address 0', {
-        where: 'OVMF',
+        where: image,
       });
     }
     const ap = buildVmsa({ ...regs, eip: regs.apEip });

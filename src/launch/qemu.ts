@@ -1,16 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Reads what is measured out of a QEMU command line. */
-import { InputError } from '../lib/errors.ts';
+import { firmwareOf, type QemuFirmware } from './qemu-flash.ts';
+import {
+  allOf,
+  isOn,
+  keyval,
+  lastOf,
+  machineProperties,
+  type Properties,
+  propertiesOf,
+  type QemuOption,
+  readOptions,
+  refuse,
+  splitCommas,
+} from './qemu-options.ts';
 
-export interface QemuLaunch {
-  readonly mode: 'snp' | 'seves' | 'sev';
-  /** Path of the firmware image. */
-  readonly ovmf: string;
+export interface QemuLaunch extends QemuFirmware {
+  readonly mode: 'snp' | 'snp:svsm' | 'seves' | 'sev';
   readonly vcpus: number;
   /** Name of the CPU model, without its properties. */
   readonly cpuType: string;
   /** family, model and stepping where -cpu sets them. */
   readonly cpuFms: { readonly family?: number; readonly model?: number; readonly stepping?: number };
+  /** State of the vCPUs: SEV-ES guests are made through an interface of KVM that leaves the FPU zero. */
+  readonly vmmType: 'QEMU' | 'QEMU-before-6.10';
+  /** SEV_FEATURES of the vCPUs. */
   readonly guestFeatures: bigint;
   readonly kernel: string | null;
   readonly initrd: string | null;
@@ -19,12 +33,31 @@ export interface QemuLaunch {
   readonly kernelHashes: boolean;
   /** Options that no QEMU known here has: they were passed over. */
   readonly unknown: readonly string[];
+  /** What was taken for granted. */
+  readonly notes: readonly string[];
 }
 
-/** Properties of -object sev-snp-guest that set bits of SEV_FEATURES. */
+/** Properties of the guest objects that set bits of SEV_FEATURES. */
 const FEATURE_BITS: Readonly<Record<string, bigint>> = { 'debug-swap': 1n << 5n, 'secure-tsc': 1n << 9n };
 /** Policy bit of -object sev-guest that turns SEV into SEV-ES. */
 const SEV_POLICY_ES = 4;
+
+/**
+ * Properties of the guest objects: those read here, and those known not to be measured. The last line is
+ * of the forks that launched SNP guests before QEMU 9.1.
+ *
+ * Source   [QEMU] target/i386/sev.c, sev_common_class_init and its like; qapi/qom.json
+ */
+const GUEST_PROPERTIES = {
+  common: ['qom-type', 'id', 'sev-device', 'cbitpos', 'reduced-phys-bits', 'kernel-hashes', 'debug-swap'],
+  'sev-guest': ['policy', 'handle', 'dh-cert-file', 'session-file', 'legacy-vm-type'],
+  'sev-snp-guest': [
+    ...['policy', 'guest-visible-workarounds', 'id-block', 'id-auth', 'author-key-enabled', 'vcek-disabled'],
+    ...['host-data', 'secure-tsc', 'tsc-frequency'],
+    ...['svsm', 'init-flags', 'auth-key-enabled', 'certs-path', 'discard', 'upm-mode'],
+  ],
+} as const satisfies Record<string, readonly string[]>;
+type GuestType = 'sev-guest' | 'sev-snp-guest';
 
 /**
  * The launch a QEMU command line describes.
@@ -33,9 +66,8 @@ const SEV_POLICY_ES = 4;
  * Source   [QEMU] qemu-options.hx; docs/system/i386/amd-memory-encryption.rst
  */
 export function parseQemu(commandLine: string): QemuLaunch {
-  const words = splitShell(commandLine);
-  const { options, unknown } = readOptions(words);
-  const guest = guestObject(options);
+  const { options, unknown } = readOptions(commandLine);
+  const { kernelHashes, ...guest } = guestObject(options);
   const cpu = lastOf(options, 'cpu');
   if (cpu === null) {
     refuse('-cpu', 'is missing: QEMU would start its default CPU, which cannot run an SEV guest');
@@ -49,10 +81,13 @@ export function parseQemu(commandLine: string): QemuLaunch {
       refuse(`-${name}`, 'needs -kernel beside it, QEMU refuses it alone');
     }
   }
+  if (guest.mode === 'snp:svsm' && kernel !== null && kernelHashes) {
+    refuse('-object kernel-hashes', 'with svsm=on: what QEMU measures of a kernel then is not known here');
+  }
   refuseOverrides(options);
   return {
-    mode: guest.mode,
-    ovmf: firmware(options),
+    ...guest,
+    ...firmwareOf(options, guest.mode === 'snp:svsm'),
     vcpus: vcpuCount(options),
     cpuType,
     cpuFms: {
@@ -60,17 +95,17 @@ export function parseQemu(commandLine: string): QemuLaunch {
       ...numberProperty(cpuProps, 'model'),
       ...numberProperty(cpuProps, 'stepping'),
     },
-    guestFeatures: guest.features,
     kernel,
-    initrd: machine.get('initrd') ?? null,
+    // QEMU takes an empty name of an initrd for none.
+    initrd: machine.get('initrd') || null,
     append: machine.get('append') ?? null,
-    kernelHashes: kernel !== null && guest.kernelHashes,
+    kernelHashes: kernel !== null && kernelHashes,
     unknown,
   };
 }
 
 /** -set and -global change from afar what other options say. */
-function refuseOverrides(options: readonly Option[]): void {
+function refuseOverrides(options: readonly QemuOption[]): void {
   for (const value of allOf(options, 'set').filter((text) =>
     /^(drive|machine|object|smp-opts)\./.test(text),
   )) {
@@ -80,127 +115,10 @@ function refuseOverrides(options: readonly Option[]): void {
     if (/cpu[.,].*(family|model|stepping)/.test(value)) {
       refuse('-global', `${value} changes the CPU signature; give family, model and stepping to -cpu`);
     }
-  }
-}
-
-interface Option {
-  readonly name: string;
-  readonly value: string;
-}
-
-function refuse(where: string, message: string): never {
-  throw new InputError('OPTION_INVALID', message, { where: `--qemu: ${where}` });
-}
-
-/**
- * Options without a value, of QEMU 2.12 (the first with -object sev-guest) to 10.
- *
- * Source   [QEMU] qemu-options.hx, DEF(name, 0, ...)
- */
-const FLAGS = new Set(
-  [
-    'S alt-grab async-teardown audio-help ctrl-grab curses daemonize enable-fips enable-kvm enable-sync-profile',
-    'full-screen h help jitdump localtime mem-prealloc no-acpi no-fd-bootchk no-frame no-hpet no-kvm no-quit',
-    'no-reboot no-shutdown no-user-config nodefaults nodefconfig nographic old-param only-migratable perfmap',
-    'portrait preconfig s sdl semihosting show-cursor singlestep snapshot usb version win2k-hack xen-attach',
-    'xen-create xen-domid-restrict',
-  ].flatMap((line) => line.split(' ')),
-);
-/**
- * Options with a value: the next word, whatever it begins with.
- *
- * Source   [QEMU] qemu-options.hx, DEF(name, HAS_ARG, ...)
- */
-const VALUED = new Set(
-  [
-    'D L M accel acpitable action add-fd append audio audiodev balloon bios blockdev boot bt cdrom chardev chroot',
-    'compat cpu d debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg g gdb global hda',
-    'hdachs hdb hdc hdd icount incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock',
-    'name net netdev nic numa object option-rom overcommit parallel pflash pidfile plugin prom-env qmp qmp-pretty',
-    'qtest qtest-log readconfig realtime rotate rtc run-with runas sandbox sd seed semihosting-config serial set',
-    'shim smbios smp soundhw spice tb-size tpmdev trace usbdevice uuid vga virtfs virtioconsole vnc watchdog',
-    'watchdog-action writeconfig xen-domid',
-  ].flatMap((line) => line.split(' ')),
-);
-/** Options whose effect on the measurement is not to be seen on the command line. */
-const OPAQUE: Readonly<Record<string, string>> = {
-  readconfig: 'the file may hold any option; write them on the command line',
-  shim: 'a shim is not computed here',
-};
-
-function readOptions(words: readonly string[]): { options: Option[]; unknown: string[] } {
-  const options: Option[] = [];
-  const unknown: string[] = [];
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i]!;
-    if (!word.startsWith('-') || word === '-') {
-      continue; // The program's name, or the disk image QEMU takes without an option.
-    }
-    const name = word.replace(/^--?/, '');
-    if (OPAQUE[name] !== undefined) {
-      refuse(`-${name}`, OPAQUE[name]);
-    }
-    if (FLAGS.has(name)) {
-      continue;
-    }
-    if (VALUED.has(name)) {
-      options.push({ name, value: words[i + 1] ?? refuse(`-${name}`, 'needs a value') });
-      i += 1;
-    } else {
-      // Of an option of another QEMU the value is left where it stands, a word like the disk image.
-      unknown.push(word);
+    if (/sev-(snp-)?guest/.test(value)) {
+      refuse('-global', `${value} may change what is measured; write it into -object`);
     }
   }
-  return { options, unknown };
-}
-
-const allOf = (options: readonly Option[], name: string): string[] =>
-  options.filter((option) => option.name === name).map(({ value }) => value);
-const lastOf = (options: readonly Option[], name: string): string | null =>
-  allOf(options, name).at(-1) ?? null;
-
-type Properties = ReadonlyMap<string, string>;
-
-/** "a,b=c,,d" -> ["a", "b=c,d"]: QEMU writes a comma inside a value twice. */
-function splitCommas(value: string): string[] {
-  const parts: string[] = [];
-  let part = '';
-  for (let i = 0; i < value.length; i++) {
-    if (value[i] !== ',') {
-      part += value[i];
-    } else if (value[i + 1] === ',') {
-      part += ',';
-      i += 1;
-    } else {
-      parts.push(part);
-      part = '';
-    }
-  }
-  return [...parts, part];
-}
-
-/** Comma-separated properties, of which the first may go without its name. */
-function keyval(value: string, implied: string): Properties {
-  const [first = '', ...rest] = splitCommas(value);
-  return propertiesOf([first.includes('=') ? first : `${implied}=${first}`, ...rest]);
-}
-
-function propertiesOf(parts: readonly string[]): Properties {
-  return new Map(
-    parts.map((part) => {
-      const at = part.indexOf('=');
-      return at < 0 ? [part, 'on'] : [part.slice(0, at), part.slice(at + 1)];
-    }),
-  );
-}
-
-function isOn(where: string, text: string | undefined): boolean {
-  if (text === undefined || ['off', 'no', 'false', 'n'].includes(text)) {
-    return false;
-  }
-  return (
-    ['on', 'yes', 'true', 'y'].includes(text) || refuse(where, `${JSON.stringify(text)} is not on or off`)
-  );
 }
 
 function numberProperty<N extends string>(props: Properties, name: N): { readonly [K in N]?: number } {
@@ -215,151 +133,127 @@ function numberProperty<N extends string>(props: Properties, name: N): { readonl
   return { [name]: value } as { readonly [K in N]?: number };
 }
 
-interface GuestObject {
-  readonly mode: QemuLaunch['mode'];
-  readonly features: bigint;
-  readonly kernelHashes: boolean;
-}
+type GuestObject = Pick<QemuLaunch, 'mode' | 'vmmType' | 'guestFeatures' | 'kernelHashes' | 'notes'>;
 
 /** The -object that the machine names as its protection. */
-function guestObject(options: readonly Option[]): GuestObject {
-  const guests = allOf(options, 'object')
-    .map((value) => (value.startsWith('{') ? jsonProperties('-object', value) : keyval(value, 'qom-type')))
-    .filter((props) => ['sev-snp-guest', 'sev-guest'].includes(props.get('qom-type') ?? ''));
-  const machine = machineProperties(options);
-  const named = machine.get('confidential-guest-support') ?? machine.get('memory-encryption');
-  const guest = named === undefined ? guests[0] : guests.find((props) => props.get('id') === named);
-  if (guest === undefined) {
-    refuse(
-      '-object',
-      named === undefined
-        ? 'has no sev-snp-guest and no sev-guest: this starts an ordinary guest'
-        : `has no sev-snp-guest or sev-guest with the id ${JSON.stringify(named)} that -machine names`,
-    );
+function guestObject(options: readonly QemuOption[]): GuestObject {
+  const guest = namedGuest(options);
+  const type = guest.get('qom-type') as GuestType;
+  const known: readonly string[] = [...GUEST_PROPERTIES.common, ...GUEST_PROPERTIES[type]];
+  for (const name of guest.keys()) {
+    if (name === 'igvm-file') {
+      refuse('-object igvm-file', 'an IGVM file replaces the firmware; its measurement is not computed here');
+    }
+    if (!known.includes(name)) {
+      refuse(
+        `-object ${type}`,
+        `has no property ${JSON.stringify(name)} known here; it may change what is measured`,
+      );
+    }
   }
   const on = (property: string): boolean => isOn(`-object ${property}`, guest.get(property));
   const kernelHashes = on('kernel-hashes');
-  if (guest.get('qom-type') === 'sev-guest') {
-    const text = guest.get('policy') ?? '1';
-    const policy = /^(0x[0-9a-f]+|[0-9]+)$/i.test(text)
-      ? Number(text)
-      : refuse('-object policy', `${JSON.stringify(text)} is no number`);
-    return { mode: (policy & SEV_POLICY_ES) === 0 ? 'sev' : 'seves', features: 0n, kernelHashes };
+  if (type === 'sev-guest') {
+    return { ...sevGuest(guest, on('debug-swap')), kernelHashes };
+  }
+  if (numberOf(guest, 'init-flags', '0') !== 0) {
+    refuse('-object init-flags', 'restricts interrupts of the guest, which SEV_FEATURES may show; give 0');
   }
   let features = 1n;
   for (const [property, bit] of Object.entries(FEATURE_BITS)) {
     features |= on(property) ? bit : 0n;
   }
-  return { mode: 'snp', features, kernelHashes };
+  const isSvsm = on('svsm');
+  if (isSvsm && features !== 1n) {
+    refuse('-object svsm=on', 'with debug-swap or secure-tsc: no QEMU known here has both');
+  }
+  return {
+    mode: isSvsm ? 'snp:svsm' : 'snp',
+    vmmType: 'QEMU',
+    guestFeatures: features,
+    kernelHashes,
+    notes: [],
+  };
+}
+
+function namedGuest(options: readonly QemuOption[]): Properties {
+  const guests = allOf(options, 'object')
+    .map((value) => keyval('object', value, 'qom-type'))
+    .filter((props) => ['sev-snp-guest', 'sev-guest'].includes(props.get('qom-type') ?? ''));
+  const machine = machineProperties(options);
+  const named = machine.get('confidential-guest-support') ?? machine.get('memory-encryption');
+  const found = guests.filter((props) => props.get('id') === named);
+  if (named === undefined && guests.length > 0) {
+    const id = guests[0]!.get('id') ?? 'ID';
+    refuse(
+      '-machine',
+      `names no object as confidential-guest-support=, so this starts an ordinary guest; is confidential-guest-support=${id} meant?`,
+    );
+  }
+  if (found.length > 1) {
+    refuse('-object', `the id ${JSON.stringify(named)} is given twice, QEMU refuses that`);
+  }
+  return (
+    found[0] ??
+    refuse(
+      '-object',
+      named === undefined
+        ? 'has no sev-snp-guest and no sev-guest: this starts an ordinary guest'
+        : `has no sev-snp-guest or sev-guest with the id ${JSON.stringify(named)} that -machine names`,
+    )
+  );
+}
+
+function numberOf(guest: Properties, name: string, standard: string): number {
+  const text = guest.get(name) ?? standard;
+  return /^(0x[0-9a-f]+|[0-9]+)$/i.test(text)
+    ? Number(text)
+    : refuse(`-object ${name}`, `${JSON.stringify(text)} is no number`);
 }
 
 /**
- * Properties of the machine, the later ones winning; -smp, -bios, -kernel and their like are short for some.
+ * An SEV or SEV-ES guest.
  *
- * Source   [QEMU] system/vl.c, qemu_apply_legacy_machine_options and machine_parse_property_opt
+ * Source   [QEMU] target/i386/sev.c, sev_kvm_type: KVM_SEV_ES_INIT where legacy-vm-type is on, and where it
+ *          is auto and no feature needs KVM_SEV_INIT2. Before 9.1 there was no other; in 9.1 off was the default
  */
-function machineProperties(options: readonly Option[]): Properties {
-  const all = new Map<string, string>();
-  for (const { name, value } of options) {
-    const short = SHORT_FOR_MACHINE[name];
-    if (name === 'machine' || name === 'M') {
-      for (const [property, text] of keyval(value, 'type')) {
-        all.set(property, text);
-      }
-    } else if (name === 'smp') {
-      for (const [property, text] of keyval(value, 'cpus')) {
-        all.set(`smp.${property}`, text);
-      }
-    } else if (short !== undefined) {
-      all.set(short, value);
+function sevGuest(guest: Properties, debugSwap: boolean): Omit<GuestObject, 'kernelHashes'> {
+  const isEs = (numberOf(guest, 'policy', '1') & SEV_POLICY_ES) !== 0;
+  if (!isEs) {
+    if (debugSwap) {
+      refuse('-object debug-swap', 'needs SEV-ES (bit 2 of the policy), QEMU refuses it without');
     }
+    return { mode: 'sev', vmmType: 'QEMU', guestFeatures: 0n, notes: [] };
   }
-  return all;
-}
-
-const SHORT_FOR_MACHINE: Readonly<Record<string, string>> = {
-  bios: 'firmware',
-  kernel: 'kernel',
-  initrd: 'initrd',
-  append: 'append',
-};
-
-/** -bios, or the first flash drive: with a split build that is the code, the variables are not measured. */
-function firmware(options: readonly Option[]): string {
-  const machine = machineProperties(options);
-  if (machine.has('igvm-cfg')) {
-    refuse('-machine', 'an IGVM file replaces the firmware; its measurement is not computed here');
+  const text = guest.get('legacy-vm-type');
+  const isAuto = text === undefined || text === 'auto';
+  const isLegacy = isAuto ? !debugSwap : isOn('-object legacy-vm-type', text);
+  if (isLegacy && debugSwap) {
+    refuse('-object legacy-vm-type', 'excludes debug-swap=on: the older interface of KVM takes no features');
   }
-  const bios = machine.get('firmware');
-  if (bios !== undefined) {
-    return bios;
-  }
-  const flash = machine.get('pflash0');
-  if (flash !== undefined) {
-    return blockdevFile(options, flash);
-  }
-  const drives = allOf(options, 'drive')
-    .map((value) => propertiesOf(splitCommas(value)))
-    .filter((props) => props.get('if') === 'pflash');
-  const unit = (props: Properties): string | undefined => props.get('unit') ?? props.get('index');
-  const first =
-    drives.find((props) => unit(props) === '0') ?? drives.find((props) => unit(props) === undefined);
-  const file = first?.get('file') ?? lastOf(options, 'pflash');
-  if (file === null || file === undefined) {
-    refuse('-bios', 'is missing, and no -drive if=pflash or -machine pflash0= takes its place');
-  }
-  return file;
-}
-
-/** Follows a chain of -blockdev nodes down to the file. */
-function blockdevFile(options: readonly Option[], node: string): string {
-  const nodes = allOf(options, 'blockdev').map((value) =>
-    value.startsWith('{') ? jsonProperties('-blockdev', value) : propertiesOf(splitCommas(value)),
-  );
-  let wanted = node;
-  for (let depth = 0; depth <= nodes.length; depth++) {
-    const found = nodes.find((props) => props.get('node-name') === wanted);
-    const file = found?.get('filename') ?? found?.get('file.filename');
-    if (file !== undefined) {
-      return file;
-    }
-    const below = found?.get('file');
-    if (below === undefined) {
-      break;
-    }
-    wanted = below;
-  }
-  return refuse('-blockdev', `no file stands behind the node ${JSON.stringify(node)}`);
-}
-
-/** libvirt writes -blockdev and -object as JSON. */
-function jsonProperties(where: string, value: string): Properties {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(value);
-  } catch {
-    parsed = null;
-  }
-  if (typeof parsed !== 'object' || parsed === null) {
-    refuse(where, `${value.slice(0, 60)} is not JSON`);
-  }
-  const flat: [string, string][] = [];
-  for (const [name, entry] of Object.entries(parsed)) {
-    if (typeof entry === 'object' && entry !== null) {
-      for (const [inner, text] of Object.entries(entry)) {
-        flat.push([`${name}.${inner}`, String(text)]);
-      }
-    } else {
-      flat.push([name, String(entry)]);
-    }
-  }
-  return new Map(flat);
+  return {
+    mode: 'seves',
+    vmmType: isLegacy ? 'QEMU-before-6.10' : 'QEMU',
+    guestFeatures: debugSwap ? FEATURE_BITS['debug-swap']! : 0n,
+    notes:
+      text === undefined && isLegacy
+        ? [
+            'legacy-vm-type is not set: taken as auto, as every QEMU but 9.1 does; for QEMU 9.1 give --vmm-type QEMU',
+          ]
+        : [],
+  };
 }
 
 const TOPOLOGY = ['drawers', 'books', 'sockets', 'dies', 'clusters', 'modules', 'cores', 'threads'];
+/** Levels that QEMU computes from the number of vCPUs where they are not given; the others are 1 then. */
+const COMPUTED = ['sockets', 'cores', 'threads'];
 
-/** vCPUs present at launch; maxcpus are not measured. */
-function vcpuCount(options: readonly Option[]): number {
+/**
+ * vCPUs present at launch; maxcpus are not measured.
+ *
+ * Source   [QEMU] hw/core/machine-smp.c, machine_parse_smp_config
+ */
+function vcpuCount(options: readonly QemuOption[]): number {
   const given = machineProperties(options);
   for (const name of given.keys()) {
     if (name.startsWith('smp.') && !['cpus', 'maxcpus', ...TOPOLOGY].includes(name.slice(4))) {
@@ -376,73 +270,31 @@ function vcpuCount(options: readonly Option[]): number {
       : refuse('-smp', `${name}=${text} is no number from 1 on`);
   };
   const product = TOPOLOGY.reduce((sum, name) => sum * (number(name) ?? 1), 1);
-  return number('cpus') ?? number('maxcpus') ?? product;
+  const most = number('maxcpus') ?? number('cpus') ?? product;
+  const present = number('cpus') ?? most;
+  const fits = COMPUTED.some((name) => number(name) === null) ? most % product === 0 : most === product;
+  if (!fits) {
+    refuse('-smp', `the topology makes ${product} vCPUs and not ${most}, QEMU refuses that`);
+  }
+  const all = present + pluggedVcpus(options);
+  if (all > most) {
+    refuse('-smp', `${all} vCPUs are more than maxcpus=${most}, QEMU refuses that`);
+  }
+  return all;
 }
 
-/** What a shell replaces before QEMU sees it. */
-const EXPANDED = /^(\$[A-Za-z_0-9({@*#?$!-]|`)/;
-/** What ends a word and begins something else. */
-const OPERATORS = ';|&<>()';
-
-/**
- * Splits a command line as a POSIX shell does, without expanding anything.
- *
- * Errors   OPTION_INVALID for a quote that is not closed, and for what only a shell can evaluate
- */
-export function splitShell(text: string, where = '--qemu'): string[] {
-  const fail = (message: string): never => {
-    throw new InputError('OPTION_INVALID', message, { where });
-  };
-  const words: string[] = [];
-  let word: string | null = null;
-  let quote: '"' | "'" | null = null;
-  for (let i = 0; i < text.length; i++) {
-    const char = text[i]!;
-    const two = text.slice(i, i + 2);
-    if (quote !== "'" && (EXPANDED.test(two) || (quote === null && (two === "$'" || two === '$"')))) {
-      fail(
-        `${JSON.stringify(text.slice(i, i + 20))} is for a shell to evaluate: write what it stands for, or quote it with '`,
-      );
-    }
-    if (quote === "'") {
-      if (char === "'") {
-        quote = null;
-      } else {
-        word += char;
+/** vCPUs that -device adds: they are there at launch, and start as every other. */
+function pluggedVcpus(options: readonly QemuOption[]): number {
+  const cpus = allOf(options, 'device')
+    .filter((value) => value.includes('-x86_64-cpu'))
+    .map((value) => keyval('device', value, 'driver'))
+    .filter((props) => props.get('driver')?.endsWith('-x86_64-cpu'));
+  for (const props of cpus) {
+    for (const name of ['family', 'model', 'stepping']) {
+      if (props.has(name)) {
+        refuse('-device', `${name} of one vCPU differs from that of -cpu; such guests are not measured here`);
       }
-    } else if (char === '\\') {
-      const next = text[i + 1] ?? '';
-      if (quote === '"' && !'"\\$`\n'.includes(next)) {
-        word = `${word ?? ''}\\`;
-        continue;
-      }
-      i += 1;
-      word = next === '\n' ? word : (word ?? '') + next;
-    } else if (quote === '"') {
-      if (char === '"') {
-        quote = null;
-      } else {
-        word += char;
-      }
-    } else if (char === '"' || char === "'") {
-      quote = char;
-      word ??= '';
-    } else if (/\s/.test(char)) {
-      if (word !== null) {
-        words.push(word);
-      }
-      word = null;
-    } else if (OPERATORS.includes(char)) {
-      fail(`${JSON.stringify(char)} is the shell’s: give one command alone, or quote it with '`);
-    } else if (char === '#' && word === null) {
-      const end = text.indexOf('\n', i);
-      i = end < 0 ? text.length : end;
-    } else {
-      word = (word ?? '') + char;
     }
   }
-  if (quote !== null) {
-    fail(`a ${quote} is not closed`);
-  }
-  return word === null ? words : [...words, word];
+  return cpus.length;
 }

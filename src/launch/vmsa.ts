@@ -78,10 +78,15 @@ export interface VmsaOptions {
  * The save area of a vCPU in real mode at `eip`.
  *
  * Units    4096 bytes
- * Errors   LAYOUT_VALUE_OUT_OF_RANGE when the features do not fit 64 bits
+ * Errors   LAYOUT_VALUE_OUT_OF_RANGE when the features do not fit 64 bits; OPTION_INVALID for another VMM
  * Source   [LINUX] arch/x86/kvm/svm/svm.c init_vmcb, sev.c sev_es_sync_vmsa; sev-snp-measure vmsa.py
  */
 export function buildVmsa({ eip, cpuSig, sevFeatures, vmmType }: VmsaOptions): Uint8Array {
+  if (!VMM_TYPES.includes(vmmType)) {
+    throw new InputError('OPTION_INVALID', `${JSON.stringify(vmmType)} is none of ${VMM_TYPES.join(', ')}`, {
+      where: 'vmmType',
+    });
+  }
   const state = RESET_STATES[vmmType];
   const data = segment(0, 0x93);
   return Vmsa.encode({

@@ -8,7 +8,7 @@ import { resolved } from '../../src/cli/help.ts';
 import { softsnpCommand } from '../../src/cli/main.ts';
 import { checkedArguments, type Verb } from '../../src/cli/run.ts';
 import { everyVerb } from '../../src/cli/testing.ts';
-import { splitShell } from '../../src/launch/qemu.ts';
+import { splitShell } from '../../src/launch/shell-words.ts';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const documents = ['README.md', ...readdirSync(join(root, 'docs/howto')).map((name) => `docs/howto/${name}`)]
