@@ -82,6 +82,8 @@ const GuestsFile = v.pipe(
   v.maxLength(MAX_GUESTS),
 );
 
+const GUESTS_CURE = 'The file is a list such as [{"name": "a", "smp": 2, "key": "vlek"}, {"name": "b"}].';
+
 /**
  * What --guests means: so many guests alike, or those of a JSON file.
  *
@@ -102,7 +104,7 @@ export function guestsOption(text: string | undefined): readonly NamedGuest[] {
     json = JSON.parse(new TextDecoder().decode(fileOption('guests', text, FILE_LIMIT_BYTES)));
   } catch (cause) {
     if (cause instanceof SyntaxError) {
-      throw new InputError('OPTION_INVALID', 'not a JSON document', { where, cause });
+      throw new InputError('OPTION_INVALID', 'not a JSON document', { where, cause, action: GUESTS_CURE });
     }
     throw cause;
   }
@@ -111,6 +113,7 @@ export function guestsOption(text: string | undefined): readonly NamedGuest[] {
     const [issue] = parsed.issues;
     throw new InputError('OPTION_INVALID', `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`, {
       where,
+      action: GUESTS_CURE,
     });
   }
   return parsed.output.map(({ name, ...words }) => ({

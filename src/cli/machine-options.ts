@@ -148,6 +148,7 @@ function binaryOrBase64(name: string, path: string, size: number): Uint8Array {
       `${path} holds ${decoded.length} bytes, not ${size}, also not as base64`,
       {
         where: `--${name}`,
+        action: 'softsnp idblock create writes both files as they are wanted here.',
       },
     );
   }

@@ -30,7 +30,7 @@ export const ERROR_CODES = {
     exit: 1,
   },
   HEX_INVALID: { kind: 'input', action: 'Give an even number of hexadecimal digits.', exit: 1 },
-  OPTION_INVALID: { kind: 'input', action: 'See the help text of the command for what it takes.', exit: 1 },
+  OPTION_INVALID: { kind: 'input', action: 'Call the command with --help to see what it takes.', exit: 1 },
   FILE_UNREADABLE: { kind: 'environment', action: 'Check the path and its permissions.', exit: 1 },
   FILE_UNWRITABLE: {
     kind: 'environment',
