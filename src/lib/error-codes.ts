@@ -148,7 +148,8 @@ export const ERROR_CODES = {
   },
   INSTALLATION_INCOMPLETE: {
     kind: 'environment',
-    action: 'Install again (npm ci); where few files may be open at once, raise that limit (ulimit -n).',
+    action:
+      'Install again: npm ci in a clone, elsewhere a package that npm run pack made. Where few files may be open at once, raise that limit (ulimit -n).',
     exit: 3,
   },
   ENTROPY_UNAVAILABLE: {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The three kinds of exception softsnp throws. Everything the modelled machine can do wrong is a
+ * softsnp/errors: the three kinds of exception softsnp throws. Everything the modelled machine can do wrong is a
  * returned value instead (firmware status, errno, SW_EXITINFO2, RMP fault): see `abi/`.
  */
 import { ERROR_CODES, type ErrorCode } from './error-codes.ts';
+
+export type { ErrorCode };
 
 export interface ErrorDetail {
   /** Layout and offset, JSON path, option name or file path the error is about. */
