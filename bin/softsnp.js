@@ -10,7 +10,8 @@ const TROUBLES = {
   },
   INSTALLATION_INCOMPLETE: {
     codes: ['ERR_MODULE_NOT_FOUND'],
-    action: 'Install a package that `npm run pack` made in a clone, with its dependencies.',
+    action:
+      'Install again: npm ci in a clone, elsewhere a package that npm run pack made. Where few files may be open at once, raise that limit (ulimit -n).',
   },
 };
 
