@@ -6,6 +6,8 @@ const long = process.env['SOFTSNP_LONG'] === '1';
 /** Whole processes by the dozen: left out of the two minutes that a change waits for. */
 const SLOW = [
   'test/cpuid/**',
+  'test/docs/locks.test.ts',
+  'test/package/**',
   'test/service/exec.test.ts',
   'test/service/host-faults.test.ts',
   'test/service/up-faults.test.ts',

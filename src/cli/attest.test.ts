@@ -14,8 +14,10 @@ import {
   VCPU_TYPES,
 } from '../launch/index.ts';
 import { nodeCrypto } from '../os/node-crypto.ts';
+import { systemClock } from '../os/system-clock.ts';
 import { attestVerb } from './attest.ts';
 import { runCli, type Verb } from './run.ts';
+import { verifyVerb } from './verify.ts';
 
 let folder: string;
 
@@ -39,7 +41,12 @@ async function softsnp(...argv: string[]) {
       printed.stderr += text;
     },
   };
-  const root: Verb = defineCommand({ subCommands: { attest: attestVerb(output) as Verb } });
+  const root: Verb = defineCommand({
+    subCommands: {
+      attest: attestVerb(output),
+      verify: verifyVerb(output, { clock: systemClock, kdsTiming: {} }),
+    },
+  });
   const status = await runCli(root, argv, '0', output);
   return { status, ...printed };
 }
@@ -88,6 +95,7 @@ describe('attest', () => {
       'ark.pem',
       'ask.pem',
       'certs.bin',
+      'crl.pem',
       'report.bin',
       'trace.jsonl',
       'vcek.pem',
@@ -96,6 +104,33 @@ describe('attest', () => {
     const other = await run('8', 'c');
     expect(other['report.bin']).not.toBe(first['report.bin']);
     expect(other['vcek.pem']).not.toBe(first['vcek.pem']);
+  });
+
+  it.each([
+    ['vcek', ['vcek.pem', 'ask.pem', 'ark.pem']],
+    ['vlek', ['vlek.pem', 'asvk.pem', 'ark.pem']],
+  ])('writes evidence of the %s that verify report accepts as it lies there', async (key, certificates) => {
+    const { stdout } = await attest('--seed', '7', '--key', key, '--out', at('out'));
+    const files = ['report.bin', 'certs.bin', 'trace.jsonl', ...certificates, 'crl.pem'];
+    const [, written, command] = /written to (.*)\n {2}softsnp (.*)\n$/.exec(stdout)!;
+    expect(written).toBe(`${at('out')}: ${files.join(', ')}`);
+    expect(readdirSync(at('out')).sort()).toEqual([...files].sort());
+    // Seeded runs begin with 2026: whoever looks later in the year finds the list current still.
+    const verdict = await softsnp(...command!.split(' '), '--at', '2026-11-30');
+    expect([verdict.status, verdict.stderr]).toEqual([0, '']);
+    expect(verdict.stdout).toMatch(/^ACCEPTED/);
+  });
+
+  it('names the files it wrote in the JSON object, and none where it wrote none', async () => {
+    const { files, crl } = JSON.parse((await attest('--json', '--out', at('out'))).stdout);
+    expect(files).toEqual(expect.arrayContaining([at('out', 'report.bin'), at('out', 'crl.pem')]));
+    expect([...files].sort()).toEqual(
+      readdirSync(at('out'))
+        .map((name) => at('out', name))
+        .sort(),
+    );
+    expect(readFileSync(at('out', 'crl.pem'), 'utf8')).toBe(crl);
+    expect(JSON.parse((await attest('--json')).stdout).files).toBe(null);
   });
 
   it.each(['milan', 'genoa', 'turin'])(
@@ -133,7 +168,9 @@ describe('attest', () => {
       'request',
       'report',
       'certificates',
+      'crl',
       'verdict',
+      'files',
     ]);
     expect(document.chip.product).toBe('Milan');
     expect(document.tcb.reported).toBe('3,0,23,213');

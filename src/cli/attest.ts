@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** softsnp attest: one guest, one report with certificates, one verdict. */
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type ArgsDef, defineCommand, type ParsedArgs } from 'citty';
 import { AttestationReportV2 } from '../abi/attestation-report.ts';
 import { CERT_GUIDS } from '../abi/cert-table.ts';
@@ -38,6 +38,8 @@ const EXIT_REFUSED = 3;
 
 const GUEST_NAME = 'guest';
 
+const CRL_LABEL = 'X509 CRL';
+
 const ARGS = {
   ...MACHINE_ARGS,
   vmpl: { type: 'string', valueHint: '0-3', description: 'VMPL the request names', default: '0' },
@@ -49,7 +51,8 @@ const ARGS = {
   out: {
     type: 'string',
     valueHint: 'DIR',
-    description: 'Write report.bin, certs.bin, the certificates and trace.jsonl',
+    description:
+      'Write report.bin, certs.bin, the certificates, crl.pem and trace.jsonl: what softsnp verify report takes',
   },
   json: { type: 'boolean', description: 'Print one JSON object' },
 } as const satisfies ArgsDef;
@@ -143,13 +146,12 @@ function attestOn(opened: OpenHostState, options: Options, output: Output): numb
   if (!result.ok) {
     return refused(run, result);
   }
-  if (options.out !== null) {
-    writeEvidence(options.out, result, steps);
-  }
+  const files = options.out === null ? null : writeEvidence(options.out, result, steps);
   if (options.json) {
-    output.stdout(toJson(document(host, options, plan, result, steps)));
+    output.stdout(toJson({ ...document(host, options, plan, result, steps), files }));
   } else {
     narrate(verdictText(host, result));
+    narrate(filesText(options.out, files));
   }
   return result.verdict.ok ? EXIT_OK : EXIT_NOT_VERIFIED;
 }
@@ -191,12 +193,18 @@ function refused({ options, output, steps, log }: Run, refusal: Refusal): number
   return EXIT_REFUSED;
 }
 
-function writeEvidence(folder: string, { report, table }: Attestation, steps: readonly TraceEvent[]): void {
+/** Writes all that `softsnp verify report` needs, and returns the paths. */
+function writeEvidence(
+  folder: string,
+  { report, table, crl }: Attestation,
+  steps: readonly TraceEvent[],
+): readonly string[] {
   const files: [string, Uint8Array][] = [
     ['report.bin', report],
     ['certs.bin', table],
     ['trace.jsonl', utf8(steps.map((step) => `${JSON.stringify(step)}\n`).join(''))],
     ...certificateFiles(table),
+    ['crl.pem', utf8(toPem(crl, CRL_LABEL))],
   ];
   try {
     makeFolder(folder);
@@ -209,6 +217,7 @@ function writeEvidence(folder: string, { report, table }: Attestation, steps: re
       cause: error,
     });
   }
+  return files.map(([name]) => join(folder, name));
 }
 
 /** ark.pem, ask.pem or asvk.pem, vcek.pem or vlek.pem: the certificates of the guest's table. */
@@ -238,9 +247,9 @@ function document(
   host: Host,
   options: Options,
   plan: LaunchPlan,
-  { expectedMeasurement, report, table, verdict }: Attestation,
+  { expectedMeasurement, report, table, crl, verdict }: Attestation,
   steps: readonly TraceEvent[],
-): unknown {
+): Record<string, unknown> {
   const { chip } = host;
   const tcb = (word: bigint | undefined): string | null =>
     word === undefined ? null : tcbText(word, chip.product);
@@ -271,6 +280,7 @@ function document(
     request: { sw_exit_info_2: 0n, vmpl: options.vmpl, certs_bytes: table.length },
     report: verdict.report ?? { bytes: report },
     certificates: entriesOf(table).map(({ name, guid, data }) => ({ name, guid, pem: toPem(data) })),
+    crl: toPem(crl, CRL_LABEL),
     verdict: {
       ok: verdict.ok,
       findings: verdict.findings,
@@ -321,4 +331,12 @@ function verdictText(host: Host, { report, verdict }: Attestation): string {
     '',
   );
   return lines.join('\n');
+}
+
+/** Where the evidence is and how it is judged once more, as anybody would judge it. */
+function filesText(folder: string | null, files: readonly string[] | null): string {
+  return folder === null || files === null
+    ? ''
+    : `written to ${folder}: ${files.map((file) => basename(file)).join(', ')}\n` +
+        `  softsnp verify report ${join(folder, 'report.bin')} --certs ${folder} --trust softsnp\n`;
 }

@@ -66,12 +66,26 @@ const CONSOLE = fileURLToPath(new URL('../../console/', import.meta.url));
 async function builtPage(): Promise<string> {
   const builder = join(CONSOLE, 'build.js');
   if (!existsSync(builder)) {
-    return join(CONSOLE, 'dist');
+    return packagedPage(join(CONSOLE, 'dist'));
   }
   const { ensureConsoleBuilt } = (await import(pathToFileURL(builder).href)) as {
     ensureConsoleBuilt(): Promise<string>;
   };
   return ensureConsoleBuilt();
+}
+
+/**
+ * The page of a package.
+ *
+ * Errors   INSTALLATION_INCOMPLETE when the package was made without it
+ */
+export function packagedPage(folder: string): string {
+  if (!existsSync(join(folder, 'index.html'))) {
+    throw new EnvironmentError('INSTALLATION_INCOMPLETE', 'the package was made without the page', {
+      where: folder,
+    });
+  }
+  return folder;
 }
 
 const TYPES: Readonly<Record<string, string>> = {

@@ -103,7 +103,10 @@ function placeFor(file: string): string {
     throw unwritable(file, error);
   }
   if (!replaceable) {
-    throw new InputError('OPTION_INVALID', 'something is there that is no snapshot', { where: file });
+    throw new InputError('OPTION_INVALID', 'something is there that is no snapshot', {
+      where: file,
+      action: 'Nothing was written. Choose a name that is free, or that of an earlier snapshot.',
+    });
   }
   return path;
 }

@@ -115,6 +115,7 @@ export function certificateFiles(option: string, path: string): Gathered {
   if (names.length > MAX_FOLDER_FILES) {
     throw new InputError('OPTION_INVALID', `${names.length} files, more than ${MAX_FOLDER_FILES}`, {
       where: path,
+      action: 'Put the certificates and lists that are meant into a folder of their own.',
     });
   }
   // The limit is one for the folder, or its files together would have none.
@@ -175,7 +176,11 @@ export function crlFiles(path: string): readonly Named[] {
     return crls;
   }
   if (isFolder('crl', path)) {
-    throw new InputError('OPTION_INVALID', 'no revocation list in this folder', { where: path });
+    throw new InputError('OPTION_INVALID', 'no revocation list in this folder', {
+      where: path,
+      action:
+        'Fetch it with softsnp kds fetch crl --product milan (genoa, turin) --out crl.pem, or go without one by --no-crl.',
+    });
   }
   // Something else under this option is still looked at as a list, so that it is refused and not passed over.
   return [...certificates, ...tables];
@@ -246,7 +251,11 @@ export function trustedRoots(text: string): readonly Uint8Array[] {
     .certificates.map(({ bytes }) => bytes)
     .filter(isSelfIssued);
   if (roots.length === 0) {
-    throw new InputError('OPTION_INVALID', `no root certificate in ${text}`, { where: '--trust' });
+    throw new InputError('OPTION_INVALID', `no root certificate in ${text}`, {
+      where: '--trust',
+      action:
+        'Name the file with the ARK: a root is issued by itself, ASK, ASVK, VCEK and VLEK are not. --trust softsnp is for evidence of softsnp.',
+    });
   }
   return roots;
 }

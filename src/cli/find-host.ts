@@ -50,6 +50,7 @@ export async function findControlSocket({
   if (running.length > 1) {
     throw new InputError('OPTION_INVALID', `hosts run on ${running.join(' and ')}; say which`, {
       where: '--chip or --state',
+      action: 'Name one of them with --state.',
     });
   }
   return running[0] ?? sockets[0]!;

@@ -83,6 +83,8 @@ const GuestsFile = v.pipe(
   v.maxLength(MAX_GUESTS),
 );
 
+const GUESTS_CURE = 'The file is a list such as [{"name": "a", "smp": 2, "key": "vlek"}, {"name": "b"}].';
+
 /**
  * What --guests means: so many guests alike, or those of a JSON file.
  *
@@ -99,12 +101,13 @@ export function guestsOption(text: string | undefined): readonly NamedGuest[] {
   }
   const where = `--guests ${text}`;
   const file = new TextDecoder().decode(fileOption('guests', text, FILE_LIMIT_BYTES));
-  const json = parseJson(file, 'OPTION_INVALID', where);
+  const json = parseJson(file, 'OPTION_INVALID', { where, action: GUESTS_CURE });
   const parsed = v.safeParse(GuestsFile, json);
   if (!parsed.success) {
     const [issue] = parsed.issues;
     throw new InputError('OPTION_INVALID', `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`, {
       where,
+      action: GUESTS_CURE,
     });
   }
   return parsed.output.map(({ name, ...words }) => ({

@@ -64,7 +64,8 @@ export function renderHelp(contents: HelpContents, width: number): string {
     .join('');
 }
 
-function usage({ words, args, commands, operands }: HelpContents): string {
+/** The command line in short. */
+export function usage({ words, args, commands, operands }: HelpContents): string {
   const entries = Object.entries(args);
   const options = entries.filter(([, { type }]) => type !== 'positional');
   const needed = options.filter(([, arg]) => isRequired(arg)).map(([name, arg]) => optionName(name, arg));
@@ -81,9 +82,11 @@ function usage({ words, args, commands, operands }: HelpContents): string {
   ].join(' ');
 }
 
-const placeholder = (name: string): string => name.toUpperCase();
+/** How a positional is called. */
+export const placeholder = (name: string): string => name.toUpperCase();
 
-const isRequired = ({ type, required, ...arg }: ArgsDef[string]): boolean =>
+/** Whether the command cannot do without it. */
+export const isRequired = ({ type, required, ...arg }: ArgsDef[string]): boolean =>
   (type === 'positional' ? required !== false : required === true) && !('default' in arg);
 
 function optionName(name: string, arg: ArgsDef[string]): string {

@@ -103,6 +103,7 @@ function checkSelection(
   const refuse = (option: string, has: string): never => {
     throw new InputError('OPTION_INVALID', `the state folder holds a host with ${has}; use another --state`, {
       where: `${option}, ${where}`,
+      action: `Leave ${option} out to go on with that host, or name a new folder with --state.`,
     });
   };
   if (product !== null && product !== state.product) {

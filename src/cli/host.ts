@@ -209,7 +209,11 @@ function hashstickOf(path: string): Uint8Array {
   // Throws for another length and for reserved bytes that are set: a damaged file, not for the firmware.
   WrappedVlekHashstick.decode(bytes);
   if (isZero(bytes)) {
-    throw new InputError('OPTION_INVALID', 'all bytes are zero', { where: path });
+    throw new InputError('OPTION_INVALID', 'all bytes are zero', {
+      where: path,
+      action:
+        'Fetch the hash stick again; the key service of a provider gives it (docs/reference/kds-http.md).',
+    });
   }
   return bytes;
 }

@@ -183,6 +183,14 @@ const FILE_KINDS: Readonly<Record<FileKind, string>> = {
   key: 'no P-384 key',
 };
 
+const IDBLOCK_CURE = 'softsnp idblock create writes an ID block and its ID auth, raw or in base64.';
+
+const FILE_CURES: Readonly<Record<FileKind, string>> = {
+  block: IDBLOCK_CURE,
+  auth: IDBLOCK_CURE,
+  key: 'A key is PEM or DER, on P-384, alone or in a certificate; other certificates: softsnp show certs.',
+};
+
 function showFile(path: string, kinds: readonly FileKind[]): Record<string, string | number | null> {
   const raw = fileOption('FILE', path, FILE_LIMIT_BYTES);
   const bytes = blockBytes(raw);
@@ -214,7 +222,7 @@ function showFile(path: string, kinds: readonly FileKind[]): Record<string, stri
       isLocked
         ? 'is a key under a passphrase; openssl ec takes it off, and openssl ec -pubout gives the public half'
         : `is ${kinds.map((kind) => FILE_KINDS[kind]).join(' and ')}`,
-      { where: path },
+      { where: path, action: [...new Set(kinds.map((kind) => FILE_CURES[kind]))].join(' ') },
     );
   }
   return { key_digest: toHex(crypto.sha384(encodePublicKey(point))) };
@@ -291,7 +299,10 @@ function digestOption(text: string): Uint8Array {
 function blockFile(name: string, path: string): Uint8Array {
   const bytes = blockBytes(fileOption(name, path, FILE_LIMIT_BYTES));
   if (bytes === null) {
-    throw new InputError('OPTION_INVALID', 'is neither raw bytes nor hex nor base64', { where: path });
+    throw new InputError('OPTION_INVALID', 'is neither raw bytes nor hex nor base64', {
+      where: path,
+      action: IDBLOCK_CURE,
+    });
   }
   return bytes;
 }
@@ -300,6 +311,8 @@ function policyText(policy: bigint): string {
   const bits = Object.entries(GuestPolicy.fromWord(policy)).filter(([, value]) => value !== 0);
   return `0x${policy.toString(16)} (${bits.map(([name, value]) => (value === 1 ? name : `${name}=${value}`)).join(', ')})`;
 }
+
+const KEY_CURE = 'openssl ecparam -name secp384r1 -genkey -noout -out id-key.pem makes one that fits.';
 
 /**
  * A P-384 private key from a file.
@@ -317,13 +330,14 @@ function signingKey(option: string, path: string): SigningKey {
     throw new InputError(
       'OPTION_INVALID',
       `${path} holds no private key, or one under a passphrase (openssl ec takes it off)`,
-      { where: `--${option}` },
+      { where: `--${option}`, action: KEY_CURE },
     );
   }
   const jwk = key.asymmetricKeyType === 'ec' ? key.export({ format: 'jwk' }) : {};
   if (jwk.crv !== 'P-384' || jwk.d === undefined) {
     throw new InputError('OPTION_INVALID', `${path} holds a key that is not on P-384`, {
       where: `--${option}`,
+      action: KEY_CURE,
     });
   }
   return crypto.p384Key(Uint8Array.from(Buffer.from(jwk.d, 'base64url')));

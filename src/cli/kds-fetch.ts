@@ -121,7 +121,10 @@ function clientOf(args: CommonArgs, output: Output): KdsClient {
 
 function productOf({ product }: { readonly product?: string | undefined }): ProductLine {
   if (product === undefined) {
-    throw new InputError('OPTION_INVALID', 'is needed', { where: '--product' });
+    throw new InputError('OPTION_INVALID', 'is needed', {
+      where: '--product',
+      action: 'Say which: --product milan, genoa or turin.',
+    });
   }
   return productOption('product', product);
 }
@@ -161,18 +164,22 @@ function vcekOfReport(path: string, told: string | undefined): Wanted {
   if (report === null) {
     throw new InputError('OPTION_INVALID', `${path} holds no report of a known version`, {
       where: '--report',
+      action: 'softsnp show report says what is wrong with it; --product, --hwid and --tcb do without.',
     });
   }
   const product = productOfReport(report) ?? (told === undefined ? null : productOption('product', told));
   if (product === null) {
     throw new InputError('OPTION_INVALID', 'the report does not name its product line', {
       where: '--product',
+      action: 'Say which: --product milan, genoa or turin. Reports of version 2 do not tell.',
     });
   }
   const hwid = hwidOfChipId(product, report.chip_id);
   if (hwid === null) {
     throw new InputError('OPTION_INVALID', `CHIP_ID is masked, or not of a ${product} chip`, {
       where: '--report',
+      action:
+        'Where the host masks it, give --product, --hwid and --tcb; the operator of the host knows the chip.',
     });
   }
   return { product, hwid, tcb: decodeTcb(report.reported_tcb, product) };

@@ -146,6 +146,7 @@ function blockOption(name: string, path: string, size: number): Uint8Array {
       `${path} holds ${decoded.length} bytes, not ${size}, also not as hex or base64`,
       {
         where: `--${name}`,
+        action: 'softsnp idblock create writes both files as they are wanted here.',
       },
     );
   }

@@ -127,7 +127,11 @@ function readAgainst(against: string): { measurement: Uint8Array; hostSig: numbe
     throw new InputError(
       'OPTION_INVALID',
       `${against} is neither a report of ${REPORT_SIZE} bytes, in whatever wrapping, nor a digest`,
-      { where: '--against' },
+      {
+        where: '--against',
+        action:
+          'Give a report as softsnp show report reads it, or the 96 hexadecimal digits of a measurement.',
+      },
     );
   }
   const version = AttestationReportV2.get(report, 'version');

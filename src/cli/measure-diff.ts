@@ -83,7 +83,10 @@ function readLedger(name: string, path: string): readonly LedgerRow[] {
   }
   const parsed = v.safeParse(LEDGER_FILE, json);
   if (!parsed.success) {
-    throw new InputError('OPTION_INVALID', 'is no file that measure --explain --json wrote', { where: path });
+    throw new InputError('OPTION_INVALID', 'is no file that measure --explain --json wrote', {
+      where: path,
+      action: 'Write both with softsnp measure ... --explain --json, one for each launch.',
+    });
   }
   return parsed.output.ledger;
 }

@@ -104,6 +104,7 @@ export function fileOption(name: string, path: string, maxBytes: number): Uint8A
   if (bytes === null) {
     throw new InputError('OPTION_INVALID', `${path} has more than ${maxBytes} bytes`, {
       where: optionName(name),
+      action: 'It is no file of this kind; name another.',
     });
   }
   return bytes;

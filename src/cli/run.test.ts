@@ -86,7 +86,8 @@ describe.each(verbs)('%s', (_, verb: Verb) => {
           wanted,
         ]);
       }
-      expect(outcomeOf(args, [`--${name}x`], false)).toBe(`unknown option --${name}x`);
+      expect(outcomeOf(args, [`--${name}x`], false)).toMatch(`unknown option --${name}x; did you mean --`);
+      expect(outcomeOf(args, [`--${name}-with-more`], false)).toBe(`unknown option --${name}-with-more`);
     }
   });
 
@@ -127,6 +128,107 @@ describe.each(verbs)('%s', (_, verb: Verb) => {
   });
 });
 
+/** What a command line that never gets to run says, and its exit code. */
+async function refusal(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const said = { stdout: '', stderr: '' };
+  const code = await runCli(softsnpCommand, argv, '0', {
+    stdout: (text) => {
+      said.stdout += text;
+    },
+    stderr: (text) => {
+      said.stderr += text;
+    },
+  });
+  return { code, ...said };
+}
+
+describe('a command line that is wrong', () => {
+  it.each([
+    [
+      'verfy report r',
+      'softsnp: unknown command "verfy"; did you mean verify? [OPTION_INVALID]',
+      'See softsnp --help.',
+    ],
+    [
+      'verify reports r',
+      'softsnp verify: unknown command "reports"; did you mean report? [OPTION_INVALID]',
+      'See softsnp verify --help.',
+    ],
+    [
+      'verify bogus',
+      'softsnp verify: unknown command "bogus"; known: report, certs [OPTION_INVALID]',
+      'See softsnp verify --help.',
+    ],
+    [
+      'verify report r --cert x',
+      'softsnp verify report: unknown option --cert; did you mean --certs? [OPTION_INVALID]',
+      'See softsnp verify report --help.',
+    ],
+    [
+      'verify report r --polcy=x',
+      'softsnp verify report: unknown option --polcy; did you mean --policy? [OPTION_INVALID]',
+      'See softsnp verify report --help.',
+    ],
+    [
+      '--verison',
+      'softsnp: unknown option --verison; did you mean --version? [OPTION_INVALID]',
+      'See softsnp --help.',
+    ],
+    [
+      'host config --hlep=x',
+      'softsnp host config: unknown option --hlep; did you mean --help? [OPTION_INVALID]',
+      'See softsnp host config --help.',
+    ],
+    [
+      'verify --certs certs',
+      'softsnp verify: unknown option --certs [OPTION_INVALID]',
+      'See softsnp verify --help.',
+    ],
+    [
+      'verify report --no-crl',
+      'softsnp verify report: FILE is missing [OPTION_INVALID]',
+      'Usage: softsnp verify report [OPTIONS] FILE. See softsnp verify report --help.',
+    ],
+    [
+      'idblock check --json a',
+      'softsnp idblock check: AUTH is missing [OPTION_INVALID]',
+      'Usage: softsnp idblock check [OPTIONS] BLOCK AUTH. See softsnp idblock check --help.',
+    ],
+    [
+      'idblock create --id-key k',
+      'softsnp idblock create: --measurement is missing [OPTION_INVALID]',
+      'Usage: softsnp idblock create [OPTIONS] --measurement HEX|BASE64 -idkey, --id-key FILE. See softsnp idblock create --help.',
+    ],
+    [
+      'attest --smp 0',
+      'softsnp: --smp: "0" is not a whole number from 1 to 4096 [OPTION_INVALID]',
+      'See softsnp attest --help.',
+    ],
+  ])('softsnp %s', async (line, error, cure) => {
+    expect(await refusal(...line.split(' '))).toEqual({
+      ...{ code: 1, stdout: '' },
+      stderr: `${error}\n  ${cure}\n`,
+    });
+  });
+
+  it.each([
+    ['show key', 'no P-384 key', /softsnp show certs/],
+    ['idblock show', 'no ID block (96 bytes) and no ID auth (4096 bytes) and no P-384 key', /idblock create/],
+    ['measure diff X', 'no file that measure --explain --json wrote', /--explain --json/],
+    ['up --guests', 'not JSON', /The file is a list/],
+    ['verify report X --trust', 'no root certificate', /the ARK/],
+    ['kds fetch vcek --report', 'no report', /softsnp show report/],
+  ])('that gives softsnp %s a file of another kind is told which kind', async (line, error, cure) => {
+    const file = new URL(import.meta.url).pathname;
+    const argv = [...line.split(' '), file].map((word) => (word === 'X' ? file : word));
+    const { code, stderr } = await refusal(...argv);
+    expect(code).toBe(1);
+    const [first, second] = stderr.split('\n');
+    expect(first).toContain(error);
+    expect(second).toMatch(cure);
+  });
+});
+
 describe('options that silently did nothing', () => {
   it.each([
     ['verify report r -policy p.json', /unknown option -policy; did you mean --policy\?/],
@@ -142,13 +244,7 @@ describe('options that silently did nothing', () => {
     ['measure -- snp', /unexpected argument "snp"/],
     ['exec ls', /unexpected argument "ls": the command stands behind "--"/],
   ])('softsnp %s', async (line, message) => {
-    let stderr = '';
-    const code = await runCli(softsnpCommand, line.split(' '), '0', {
-      stdout: () => undefined,
-      stderr: (text) => {
-        stderr += text;
-      },
-    });
+    const { code, stderr } = await refusal(...line.split(' '));
     expect(stderr).toMatch(message);
     expect(code).toBe(1);
   });

@@ -3,8 +3,18 @@
 import { type ArgsDef, type CommandDef, runCommand } from 'citty';
 import { ERROR_CODES } from '../lib/error-codes.ts';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
+import { nearestName } from '../lib/nearest.ts';
 import { environmentErrorOf } from '../os/errno.ts';
-import { helpContents, helpWidth, renderHelp, resolved } from './help.ts';
+import {
+  type HelpContents,
+  helpContents,
+  helpWidth,
+  isRequired,
+  placeholder,
+  renderHelp,
+  resolved,
+  usage,
+} from './help.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: citty types a tree of commands with any.
 export type Verb = CommandDef<any> & {
@@ -48,18 +58,24 @@ async function resolveVerb(root: Verb, argv: readonly string[]): Promise<Resolve
     }
     const child = children[word];
     if (child === undefined) {
-      throw new InputError(
-        'OPTION_INVALID',
-        `unknown command ${JSON.stringify(word)}; known: ${Object.keys(children).join(', ')}`,
-        {
-          where: ['softsnp', ...path].join(' '),
-        },
-      );
+      throw unknownCommand(word, Object.keys(children), ['softsnp', ...path].join(' '));
     }
     command = (await resolved(child)) as Verb;
     path.push(word);
     rest = rest.slice(1);
   }
+}
+
+/** Letters that are wrong in a word that is still taken for a known one: fewer in short words, which are all alike. */
+const slipsIn = (word: string): number => (word.length <= 4 ? 1 : 2);
+
+function unknownCommand(word: string, known: readonly string[], where: string): InputError {
+  const meant = nearestName(word, known, slipsIn(word));
+  const hint = meant === null ? `known: ${known.join(', ')}` : `did you mean ${meant}?`;
+  return new InputError('OPTION_INVALID', `unknown command ${JSON.stringify(word)}; ${hint}`, {
+    where,
+    action: `See ${where} --help.`,
+  });
 }
 
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
@@ -113,6 +129,8 @@ export function checkedArguments(
     throw new InputError('OPTION_INVALID', message, { where });
   };
   const options = optionsOf(args);
+  // Nobody means the negation of an option by a word that is nothing.
+  const spellings = [...options].flatMap(([spelling, { isNegated }]) => (isNegated ? [] : [spelling]));
   const positionals = Object.values(args).filter(({ type }) => type === 'positional').length;
   const separator = argv.indexOf('--');
   const own = separator < 0 ? argv : argv.slice(0, separator);
@@ -132,7 +150,7 @@ export function checkedArguments(
       words.push(token);
       continue;
     }
-    const option = options.get(spelling) ?? refuse(unknownOption(spelling, options));
+    const option = options.get(spelling) ?? refuse(unknownOption(spelling, [...GROUP_OPTIONS, ...spellings]));
     const { name, isBoolean, isNegated } = option;
     // citty keeps one value for --x and --no-x.
     const subject = name.replace(/^no-/, '');
@@ -169,10 +187,42 @@ export function checkedArguments(
   return [...given, ...(operands ? behind : ['--', ...all])];
 }
 
-function unknownOption(spelling: string, options: ReadonlyMap<string, Option>): string {
+/** Of a command that only has commands, and of softsnp itself. */
+const GROUP_OPTIONS = ['--help', '-h'];
+const ROOT_OPTIONS = [...GROUP_OPTIONS, '--version'];
+
+function unknownOption(spelling: string, known: readonly string[]): string {
   const bare = spelling.replace(/^-+/, '');
-  const meant = [`--${bare}`, `-${bare}`].find((other) => options.has(other));
-  return `unknown option ${spelling}${meant === undefined ? '' : `; did you mean ${meant}?`}`;
+  const long = known.filter((option) => option.startsWith('--'));
+  const meant =
+    [`--${bare}`, `-${bare}`].find((other) => known.includes(other)) ??
+    nearestName(`--${bare}`, long, slipsIn(bare));
+  return `unknown option ${spelling}${meant === null ? '' : `; did you mean ${meant}?`}`;
+}
+
+/** Refuses a command line that lacks what the command cannot do without, as citty would in words of its own. */
+function checkComplete(contents: HelpContents, checked: readonly string[]): void {
+  const { args, words } = contents;
+  const count = checked.length - 1 - checked.indexOf('--');
+  const needed = Object.entries(args).filter(([, arg]) => isRequired(arg));
+  const isPositional = ([, { type }]: (typeof needed)[number]): boolean => type === 'positional';
+  const missing = [
+    ...needed
+      .filter((arg) => !isPositional(arg) && !checked.some((word) => word.startsWith(`--${arg[0]}=`)))
+      .map(([name]) => `--${name}`),
+    ...needed
+      .filter(isPositional)
+      .slice(count)
+      .map(([name]) => placeholder(name)),
+  ];
+  if (missing.length > 0) {
+    const where = words.join(' ');
+    throw new InputError(
+      'OPTION_INVALID',
+      `${missing.join(' and ')} ${missing.length === 1 ? 'is' : 'are'} missing`,
+      { where, action: `Usage: ${usage(contents)}. See ${where} --help.` },
+    );
+  }
 }
 
 /**
@@ -186,13 +236,14 @@ export async function runCli(
   version: string,
   output: Output = processOutput,
 ): Promise<number> {
+  let words: readonly string[] = ['softsnp'];
   try {
     if (argv[0] === '--version') {
       output.stdout(`softsnp ${version}\n`);
       return EXIT_OK;
     }
     const { command, path, rest } = await resolveVerb(root, argv);
-    const words = ['softsnp', ...path];
+    words = ['softsnp', ...path];
     const separator = rest.indexOf('--');
     const own = separator < 0 ? rest : rest.slice(0, separator);
     if (own.includes('--help') || own.includes('-h')) {
@@ -200,28 +251,37 @@ export async function runCli(
       return EXIT_OK;
     }
     if (command.run === undefined) {
+      const [stray] = rest;
+      if (stray !== undefined) {
+        throw new InputError(
+          'OPTION_INVALID',
+          unknownOption(stray.split('=')[0]!, path.length === 0 ? ROOT_OPTIONS : GROUP_OPTIONS),
+          {
+            where: words.join(' '),
+            action: `See ${words.join(' ')} --help.`,
+          },
+        );
+      }
       output.stderr(renderHelp(await helpContents(command, words), helpWidth()));
       return EXIT_USAGE;
     }
-    const rawArgs = checkedArguments((await resolved(command.args)) ?? {}, rest, words.join(' '), {
+    const contents = await helpContents(command, words);
+    const rawArgs = checkedArguments(contents.args, rest, words.join(' '), {
       operands: command.operands !== undefined,
     });
+    checkComplete(contents, rawArgs);
     const { result } = await runCommand(command, { rawArgs });
     return typeof result === 'number' ? result : EXIT_OK;
   } catch (error) {
-    return reportError(error, output);
+    return reportError(error, words, output);
   }
 }
 
-function reportError(thrown: unknown, output: Output): number {
+function reportError(thrown: unknown, words: readonly string[], output: Output): number {
   const error = environmentErrorOf(thrown) ?? thrown;
   if (error instanceof InputError || error instanceof EnvironmentError) {
-    output.stderr(`softsnp: ${error.message} [${error.code}]\n  ${error.action}\n`);
+    output.stderr(`${named(error)} [${error.code}]\n  ${cureOf(error, words.join(' '))}\n`);
     return ERROR_CODES[error.code].exit;
-  }
-  if (error instanceof Error && error.name === 'CLIError') {
-    output.stderr(`softsnp: ${error.message}\n`);
-    return EXIT_USAGE;
   }
   const bug = error instanceof BugError ? error : new BugError('unexpected exception', { cause: error });
   output.stderr(
@@ -229,3 +289,10 @@ function reportError(thrown: unknown, output: Output): number {
   );
   return ERROR_CODES.BUG.exit;
 }
+
+/** The message behind the name of the program, which it may begin with. */
+const named = ({ message }: Error): string => (/^softsnp\b/.test(message) ? message : `softsnp: ${message}`);
+
+/** What to do; where that is to look it up, the command that tells. */
+const cureOf = ({ code, action }: InputError | EnvironmentError, command: string): string =>
+  code === 'OPTION_INVALID' && action === ERROR_CODES[code].action ? `See ${command} --help.` : action;

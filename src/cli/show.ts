@@ -125,6 +125,7 @@ function certsVerb(output: Output): Verb {
       if (certificates.length + crls.length === 0) {
         throw new InputError('OPTION_INVALID', 'holds no certificates and no revocation lists', {
           where: args.path,
+          action: 'Name a file or folder with certificates or lists: DER, PEM or a certificate table.',
         });
       }
       for (const row of [...certificates, ...crls]) {

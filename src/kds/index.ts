@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The key distribution service: test authorities, what they issue in AMD's form, a server and a client. */
+export type { Clock } from '../lib/clock.ts';
 export { type CertificateAuthority, embeddedAuthority } from './authority.ts';
 export { CA_ROLES, CA_ROWS, type CaRole, caName } from './ca-certificate.ts';
 export {

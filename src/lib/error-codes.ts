@@ -30,7 +30,7 @@ export const ERROR_CODES = {
     exit: 1,
   },
   HEX_INVALID: { kind: 'input', action: 'Give an even number of hexadecimal digits.', exit: 1 },
-  OPTION_INVALID: { kind: 'input', action: 'See the help text of the command for what it takes.', exit: 1 },
+  OPTION_INVALID: { kind: 'input', action: 'Call the command with --help to see what it takes.', exit: 1 },
   FILE_UNREADABLE: { kind: 'environment', action: 'Check the path and its permissions.', exit: 1 },
   FILE_UNWRITABLE: {
     kind: 'environment',
@@ -148,7 +148,8 @@ export const ERROR_CODES = {
   },
   INSTALLATION_INCOMPLETE: {
     kind: 'environment',
-    action: 'Install again (npm ci); where few files may be open at once, raise that limit (ulimit -n).',
+    action:
+      'Install again: npm ci in a clone, elsewhere a package that npm run pack made. Where few files may be open at once, raise that limit (ulimit -n).',
     exit: 3,
   },
   ENTROPY_UNAVAILABLE: {

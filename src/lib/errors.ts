@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The three kinds of exception softsnp throws. Everything the modelled machine can do wrong is a
+ * softsnp/errors: the three kinds of exception softsnp throws. Everything the modelled machine can do wrong is a
  * returned value instead (firmware status, errno, SW_EXITINFO2, RMP fault): see `abi/`.
  */
 import { ERROR_CODES, type ErrorCode } from './error-codes.ts';
+
+export type { ErrorCode };
 
 export interface ErrorDetail {
   /** Layout and offset, JSON path, option name or file path the error is about. */
   readonly where?: string;
   readonly cause?: unknown;
+  /** What to do about it, where something better can be said than for all errors of the code. */
+  readonly action?: string;
 }
 
 abstract class SoftsnpError extends Error {
   readonly code: ErrorCode;
   readonly where: string | undefined;
+  /** What the person who sees the error can do about it. */
+  readonly action: string;
 
   constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
     super(
@@ -22,11 +28,7 @@ abstract class SoftsnpError extends Error {
     );
     this.code = code;
     this.where = detail.where;
-  }
-
-  /** What the person who sees the error can do about it. */
-  get action(): string {
-    return ERROR_CODES[this.code].action;
+    this.action = detail.action ?? ERROR_CODES[code].action;
   }
 }
 

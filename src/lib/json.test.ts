@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseJson } from './json.ts';
 
-const parse = (text: string): unknown => parseJson(text, 'POLICY_INVALID', 'policy.json');
+const parse = (text: string): unknown => parseJson(text, 'POLICY_INVALID', { where: 'policy.json' });
 
 describe('parseJson', () => {
   it.each([

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /** JSON whose author is held to say each thing once. */
 import type { ErrorCode } from './error-codes.ts';
-import { InputError } from './errors.ts';
+import { type ErrorDetail, InputError } from './errors.ts';
 
 /**
  * The value of a JSON text.
  *
- * Errors   `code`, at the place `where`, for what is not JSON, and for an object that has a name twice: JSON.parse
+ * Errors   `code`, with the detail that is given, for what is not JSON, and for an object that has a name twice: JSON.parse
  *          keeps the last of them, so that a demand somebody wrote would be gone without a word
  */
-export function parseJson(text: string, code: ErrorCode, where: string): unknown {
+export function parseJson(text: string, code: ErrorCode, detail: ErrorDetail): unknown {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new InputError(code, `not JSON: ${(cause as SyntaxError).message}`, { where, cause });
+    throw new InputError(code, `not JSON: ${(cause as SyntaxError).message}`, { ...detail, cause });
   }
   const twice = nameGivenTwice(text);
   if (twice !== null) {
-    throw new InputError(code, `${twice} stands twice`, { where });
+    throw new InputError(code, `${twice} stands twice`, detail);
   }
   return value;
 }

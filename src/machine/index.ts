@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** softsnp/machine: one SNP host in software and its guests. */
+/** softsnp/machine: one SNP host in software and its guests. Cryptography for it: softsnp/machine/node. */
+export { type Clock, VirtualClock } from '../lib/clock.ts';
+export type { MachineCrypto, Random } from '../lib/crypto.ts';
+export type { TraceEvent } from '../lib/trace.ts';
 export { type Attestation, type AttestOptions, attest, type Refusal } from './attest.ts';
 export { type CertificateChain, certificateBlob, KeyService } from './endorsement.ts';
 export { Guest, type GuestOptions, type IoctlOutcome, type LaunchAnswer } from './guest.ts';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The machine's cryptography and randomness, made from node:crypto. */
+/** softsnp/machine/node: the machine's cryptography and randomness, made from node:crypto. */
 import {
   createCipheriv,
   createDecipheriv,

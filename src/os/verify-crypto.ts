@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The verifier's cryptography from node:crypto. */
+/** softsnp/verify/node: the verifier's cryptography from node:crypto. */
 import { constants, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
 import { concat, fromHex, startsWith } from '../lib/bytes.ts';
 import type { VerifyCrypto } from '../verify/crypto.ts';

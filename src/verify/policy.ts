@@ -18,6 +18,7 @@ import {
 import { equalBytes, fromHex, isZero, startsWith, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { parseJson } from '../lib/json.ts';
+import { nearestName } from '../lib/nearest.ts';
 import type { KnownCertificate } from './cache.ts';
 import { type Finding, finding } from './findings.ts';
 import type { Report } from './report.ts';
@@ -71,27 +72,11 @@ const object = <E extends v.ObjectEntries>(entries: E) => {
 };
 
 function unknownField(name: string, known: readonly string[]): string {
-  const nearest = known
-    .map((candidate) => ({ candidate, distance: distanceOf(name.slice(0, 64), candidate) }))
-    .sort((a, b) => a.distance - b.distance)[0];
-  if (nearest !== undefined && nearest.distance <= 3) {
-    return `an unknown field; did you mean ${nearest.candidate}?`;
+  const nearest = nearestName(name, known, 3);
+  if (nearest !== null) {
+    return `an unknown field; did you mean ${nearest}?`;
   }
   return known.length > 12 ? 'an unknown field' : `an unknown field; known here: ${known.join(', ')}`;
-}
-
-/** Letters to change, add or leave out to come from one word to the other. */
-function distanceOf(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const changed = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(changed, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 /** Whether something may, must or must not be. */
@@ -268,7 +253,7 @@ export function parsePolicy(document: unknown, file?: string): Policy {
  * Errors   POLICY_INVALID as of `parsePolicy`; also for an object that has a name twice, of which JSON keeps the last
  */
 export function parsePolicyText(text: string, file?: string): Policy {
-  return parsePolicy(parseJson(text, 'POLICY_INVALID', file ?? 'policy'), file);
+  return parsePolicy(parseJson(text, 'POLICY_INVALID', { where: file ?? 'policy' }), file);
 }
 
 interface Place {

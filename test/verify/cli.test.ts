@@ -130,7 +130,7 @@ describe('softsnp verify report', () => {
     ]) {
       const { code, err, out } = await run(...argv);
       expect(code, argv.join(' ')).toBe(1);
-      expect(err).toMatch(/^softsnp: /);
+      expect(err).toMatch(/^softsnp( verify report)?: /);
       expect(out).toBe('');
     }
   });
