@@ -9,9 +9,10 @@ import { checkIdBlock, createIdBlock, encodePublicKey, readIdBlock } from '../la
 import { concat, fromHex, toHex } from '../lib/bytes.ts';
 import type { SigningKey } from '../lib/crypto.ts';
 import { InputError } from '../lib/errors.ts';
+import { decodedText } from '../lib/text.ts';
 import { nodeCrypto } from '../os/node-crypto.ts';
 import { EXIT_DIFFERENT, writeOutFile } from './measure-launch.ts';
-import { fileOption, hexOption, integerOption, wordOption } from './options.ts';
+import { fileLabel, fileOption, hexOption, integerOption, wordOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
 
 const crypto = nodeCrypto({ deterministic: false });
@@ -155,7 +156,7 @@ function fileVerb(
   return defineCommand({
     meta: { name, description },
     args: {
-      file: { type: 'positional', description: what, required: true },
+      file: { type: 'positional', description: `${what}; "-" is standard input`, required: true },
       second: { type: 'positional', description: 'Another of them', required: false },
       ...JSON_ARG,
     },
@@ -213,7 +214,7 @@ function showFile(path: string, kinds: readonly FileKind[]): Record<string, stri
       isLocked
         ? 'is a key under a passphrase; openssl ec takes it off, and openssl ec -pubout gives the public half'
         : `is ${kinds.map((kind) => FILE_KINDS[kind]).join(' and ')}`,
-      { where: path },
+      { where: fileLabel(path) },
     );
   }
   return { key_digest: toHex(crypto.sha384(encodePublicKey(point))) };
@@ -226,8 +227,16 @@ function checkVerb(output: Output): Verb {
       description: 'Check an ID block as SNP_LAUNCH_FINISH does. Exit code 2 when it would be refused',
     },
     args: {
-      block: { type: 'positional', description: 'ID block (raw, hex or base64)', required: true },
-      auth: { type: 'positional', description: 'ID auth (raw, hex or base64)', required: true },
+      block: {
+        type: 'positional',
+        description: 'ID block (raw, hex or base64); "-" is standard input',
+        required: true,
+      },
+      auth: {
+        type: 'positional',
+        description: 'ID auth (raw, hex or base64); "-" is standard input',
+        required: true,
+      },
       measurement: MEASUREMENT_ARG,
       policy: { type: 'string', valueHint: 'WORD', description: 'Policy the guest is launched with' },
       ...JSON_ARG,
@@ -281,7 +290,7 @@ function blockBytes(raw: Uint8Array): Uint8Array | null {
   if (raw.length === IdBlock.size || raw.length === IdAuth.size) {
     return raw;
   }
-  const text = Buffer.from(raw).toString('latin1').replace(/\s+/g, '');
+  const text = decodedText(raw)?.replace(/\s+/g, '') ?? '';
   if (/^(0x)?([0-9a-fA-F]{2})+$/.test(text)) {
     return fromHex(text);
   }
@@ -291,7 +300,9 @@ function blockBytes(raw: Uint8Array): Uint8Array | null {
 function blockFile(name: string, path: string): Uint8Array {
   const bytes = blockBytes(fileOption(name, path, FILE_LIMIT_BYTES));
   if (bytes === null) {
-    throw new InputError('OPTION_INVALID', 'is neither raw bytes nor hex nor base64', { where: path });
+    throw new InputError('OPTION_INVALID', 'is neither raw bytes nor hex nor base64', {
+      where: fileLabel(path),
+    });
   }
   return bytes;
 }

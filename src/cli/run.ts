@@ -3,8 +3,10 @@
 import { type ArgsDef, type CommandDef, runCommand } from 'citty';
 import { ERROR_CODES } from '../lib/error-codes.ts';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
+import { printable } from '../lib/text.ts';
 import { environmentErrorOf } from '../os/errno.ts';
 import { helpContents, helpWidth, renderHelp, resolved } from './help.ts';
+import { STANDARD_INPUT } from './options.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: citty types a tree of commands with any.
 export type Verb = CommandDef<any> & {
@@ -157,6 +159,11 @@ export function checkedArguments(
     i += inline === undefined ? 1 : 0;
   }
   const all = operands ? words : [...words, ...behind.slice(1)];
+  // Whoever reads it first leaves nothing for the other.
+  const values = [...given.map((option) => option.replace(/^[^=]*=/, '')), ...all];
+  if (values.filter((value) => value === STANDARD_INPUT).length > 1) {
+    refuse('standard input ("-") can be given once only');
+  }
   if (all.length > positionals) {
     const hint = operands ? ': the command stands behind "--"' : '';
     refuse(`unexpected argument ${JSON.stringify(all[positionals])}${hint}`);
@@ -211,7 +218,9 @@ export async function runCli(
 function reportError(thrown: unknown, output: Output): number {
   const error = environmentErrorOf(thrown) ?? thrown;
   if (error instanceof InputError || error instanceof EnvironmentError) {
-    output.stderr(`softsnp: ${error.message} [${error.code}]\n  ${error.action}\n`);
+    // File names are in it, and a folder of evidence comes from others.
+    const message = error.message.split('\n').map(printable).join('\n');
+    output.stderr(`softsnp: ${message} [${error.code}]\n  ${error.action}\n`);
     return ERROR_CODES[error.code].exit;
   }
   if (error instanceof Error && error.name === 'CLIError') {
