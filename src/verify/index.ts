@@ -40,6 +40,7 @@ export {
 export { type AnswerJudge, type KdsJudgeOptions, kdsJudge } from './kds-judge.ts';
 export { DEFAULT_POLICY, type Policy, type PolicyDocument, PolicySchema, parsePolicy } from './policy.ts';
 export type { Report } from './report.ts';
+export type { RuntimeData } from './runtime-data.ts';
 export { AMD_ROOTS, type ChainOptions, type RootPin } from './trust.ts';
 export {
   exitCodeOf,
