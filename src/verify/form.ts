@@ -90,7 +90,7 @@ export const isHclOfTdx = (bytes: Uint8Array): boolean =>
   bytes.length >= HCL_DATA_AT + 12 &&
   (readU32(bytes, HCL_DATA_AT + 8) === HCL_TYPE_TDX || isTdReport(bytes.subarray(0x20)));
 
-/** TDREPORT: type, subtype and version, 13 bytes that are zero but for the first of them. */
+/** TDREPORT begins with type, subtype, version and a zero byte; twelve zero bytes follow. */
 const isTdReport = (bytes: Uint8Array): boolean =>
   bytes.length >= TD_REPORT_SIZE && bytes[0] === TDX_TYPE && bytes[1] === 0 && isZero(bytes.subarray(3, 16));
 

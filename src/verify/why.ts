@@ -420,7 +420,8 @@ function missingLeaf({ evidence, result: { report, product }, errors }: Case): E
     const cure = `Fetch ${vcekUrl(report, 'Milan')} or, if the chip is not known there, ${vcekUrl(report, 'Genoa')}`;
     return [...found, explanation('NO_CERTIFICATE', because, explains, cure)];
   }
-  const because = `The report is of a ${product} part and of REPORTED_TCB ${formatTcb(decodeTcb(report.reported_tcb, product), product)}.`;
+  const says = productOfReport(report) === null ? 'By the option given the report' : 'The report';
+  const because = `${says} is of a ${product} part and of REPORTED_TCB ${formatTcb(decodeTcb(report.reported_tcb, product), product)}.`;
   // The key service answers 404 to a URL of the old form, and its page is then found in the place of the certificate.
   const isPage = givenCertificates(evidence).some(({ bytes }) =>
     ['page', 'json', 'text', 'empty'].includes(formOf(bytes).kind),

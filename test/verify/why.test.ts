@@ -632,6 +632,8 @@ describe('why not', () => {
   );
 
   it('does not make a fact of what the option says', () => {
+    const [missing] = causesOf({ report: milan.report({ version: 2 }) }, { product: 'Genoa' });
+    expect(missing!.because).toMatch(/^By the option given the report is of a Genoa part/);
     const unknown = milan.report({
       fields: { cpuid_fam_id: 0, cpuid_mod_id: 0 },
       after: (b) => b.fill(1, 0x50, 0x51),
