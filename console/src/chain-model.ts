@@ -2,6 +2,7 @@
 /** What the picture of a chain says, without how it looks. */
 import { decodeTcb, formatTcb } from '../../src/abi/tcb-version.ts';
 import { isZero, toHex } from '../../src/lib/bytes.ts';
+import { printable } from '../../src/lib/text.ts';
 import {
   AMD_ROOTS,
   type ChainVerdict,
@@ -151,7 +152,7 @@ function certificateBox(known: KnownCertificate | null, kind: string, findings: 
         ? [`serial 0x${certificate.serial.slice(0, 14)}`]
         : endorsement.hwId !== null
           ? [`chip ${shortHex(endorsement.hwId)}`]
-          : [fitted(endorsement.cspId ?? 'no provider', 22)]),
+          : [fitted(printable(endorsement.cspId ?? 'no provider'), 22)]),
       `until ${dayOf(certificate.notAfterMs)}`,
       ...(endorsement === null ? [`sha256 ${fingerprint.slice(0, 12)}…`] : []),
     ],

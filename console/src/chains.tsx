@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatTcb } from '../../src/abi/tcb-version.ts';
 import { toHex } from '../../src/lib/bytes.ts';
+import { printable } from '../../src/lib/text.ts';
 import type { CertificatesResult, KnownCertificate, VerifyResult } from '../../src/verify/index.ts';
 import { pictureOfChain, pictureOfReport } from './chain-model.ts';
 import { ChainPicture } from './chain-picture.tsx';
@@ -81,9 +82,9 @@ function rowsOf({
     ['not_after', new Date(certificate.notAfterMs).toISOString()],
     ['signature', certificate.signatureAlgorithm.text],
     ['sha256', fingerprint],
-    ...(productName === null ? [] : [['product_name', productName] as const]),
+    ...(productName === null ? [] : [['product_name', printable(productName)] as const]),
     ...(tcb === null || role === null ? [] : [['tcb', formatTcb(tcb, role.product)] as const]),
     ...(hwId === null ? [] : [['hwid', toHex(hwId)] as const]),
-    ...(cspId === null ? [] : [['csp_id', cspId] as const]),
+    ...(cspId === null ? [] : [['csp_id', printable(cspId)] as const]),
   ];
 }

@@ -9,7 +9,8 @@ export const QUESTIONS: Readonly<Record<VerifyStep, string>> = {
   chain: 'Does a trusted root vouch for the intermediate, and that one for the leaf, at this time?',
   revocation: 'Does a current list of the root say that none of them is revoked?',
   'leaf-matches-report': 'Is the certificate for this chip, this REPORTED_TCB and this kind of key?',
-  signature: 'Did the key of the leaf sign the bytes received, 0x000–0x29f?',
+  signature:
+    'Did the key of the leaf sign the bytes received, 0x000–0x29f, and does the report vouch for what came beside it?',
   policy: 'Is the report what the policy wants?',
 };
 

@@ -3,18 +3,20 @@
  * Files as people drop them: what each is taken for, and the evidence they make together. Whatever is
  * guessed here is shown, and can be overruled; the verifier itself guesses nothing.
  */
-import { REPORT_SIZE, REPORT_VERSIONS } from '../../src/abi/attestation-report.ts';
+import { REPORT_SIZE } from '../../src/abi/attestation-report.ts';
 import { CERT_GUIDS } from '../../src/abi/cert-table.ts';
 import { readCertificateTable } from '../../src/certs/table.ts';
 import { equalBytes, readU32 } from '../../src/lib/bytes.ts';
 import { InputError } from '../../src/lib/errors.ts';
+import { printable } from '../../src/lib/text.ts';
+import { formOf, startsLikeReport } from '../../src/verify/form.ts';
 import {
   type Evidence,
   readCertificateInput,
   readReportInput,
   readTableInput,
 } from '../../src/verify/index.ts';
-import { type Certificate, decodeCertificate, Oid } from '../../src/verify/x509.ts';
+import { type Certificate, commentOf, decodeCertificate } from '../../src/verify/x509.ts';
 
 export const ITEM_KINDS = ['report', 'table', 'certificates', 'crl', 'ignored'] as const;
 export type ItemKind = (typeof ITEM_KINDS)[number];
@@ -40,7 +42,7 @@ export interface Item {
  */
 export function takeFile(name: string, bytes: Uint8Array, as?: ItemKind): Item {
   const kind = as ?? guessKind(name, bytes);
-  return { name, bytes, kind, ...readAs(kind, bytes) };
+  return { name: printable(name), bytes, kind, ...readAs(kind, bytes) };
 }
 
 function guessKind(name: string, bytes: Uint8Array): ItemKind {
@@ -77,8 +79,9 @@ function guessBroken(name: string, bytes: Uint8Array): ItemKind {
   if (/aux|table|certs/i.test(name)) {
     return 'table';
   }
-  const startsWell = bytes.length >= 4 && REPORT_VERSIONS.some((version) => version === readU32(bytes, 0));
-  return startsWell || /report|outblob/i.test(name) ? 'report' : 'ignored';
+  // Evidence of other hardware was meant to be a report, and the verifier says what it is instead.
+  const isMeant = startsLikeReport(bytes) || formOf(bytes).kind === 'intel';
+  return isMeant || /report|outblob/i.test(name) ? 'report' : 'ignored';
 }
 
 const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
@@ -108,11 +111,16 @@ function readAs(kind: ItemKind, bytes: Uint8Array): Pick<Item, 'contents' | 'evi
 
 function readReport(bytes: Uint8Array): Pick<Item, 'contents' | 'evidence'> {
   try {
-    const { report, forms, table } = readReportInput(bytes);
+    const { report, forms, table, runtimeData, provider } = readReportInput(bytes);
     const version = report.length === REPORT_SIZE ? `version ${readU32(report, 0)}` : 'not 1184 bytes';
     return {
       contents: [version, ...forms, ...(table === null ? [] : ['with certificate table'])].join(', '),
-      evidence: { report, ...(table === null ? {} : { table }) },
+      evidence: {
+        report,
+        ...(table === null ? {} : { table }),
+        ...(runtimeData === null ? {} : { runtimeData }),
+        ...(provider === null ? {} : { provider }),
+      },
     };
   } catch (error) {
     if (error instanceof InputError) {
@@ -150,15 +158,18 @@ function tryDecode(der: Uint8Array): Certificate | null {
 
 /** What the items make together; the last report and the last table count. */
 export function gather(items: readonly Item[]): Partial<Evidence> {
-  const last = <K extends 'report' | 'table'>(key: K): Uint8Array | undefined =>
-    items.findLast(({ evidence }) => evidence[key] !== undefined)?.evidence[key];
   const withTable = items.findLast(({ kind }) => kind === 'table');
-  const table = withTable?.evidence.table ?? last('table');
-  const report = last('report');
+  const table =
+    withTable?.evidence.table ??
+    items.findLast(({ evidence }) => evidence.table !== undefined)?.evidence.table;
+  const given = items.findLast(({ evidence }) => evidence.report !== undefined)?.evidence ?? {};
+  const { report, runtimeData, provider } = given;
   const named = (key: 'certificates' | 'crls'): readonly string[] =>
     items.flatMap(({ name, evidence }) => (evidence[key] ?? []).map(() => name));
   return {
     ...(report === undefined ? {} : { report }),
+    ...(runtimeData === undefined ? {} : { runtimeData }),
+    ...(provider === undefined ? {} : { provider }),
     ...(table === undefined ? {} : { table }),
     certificates: items.flatMap(({ evidence }) => evidence.certificates ?? []),
     crls: items.flatMap(({ evidence }) => evidence.crls ?? []),
@@ -198,12 +209,12 @@ export function rootsOf(name: string, bytes: Uint8Array): readonly RootCandidate
     if (certificate === null || !equalBytes(certificate.subject.der, certificate.issuer.der)) {
       return [];
     }
-    const comment = certificate.extensions.find(({ oid }) => oid === Oid.nsComment);
+    const comment = commentOf(certificate);
     return {
-      name,
+      name: printable(name),
       der,
       subject: certificate.subject.commonName ?? certificate.subject.text,
-      comment: comment === undefined ? null : new TextDecoder().decode(comment.value.subarray(2)),
+      comment: comment === null ? null : printable(comment),
     };
   });
 }

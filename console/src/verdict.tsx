@@ -146,7 +146,7 @@ export function Why({ why }: { why: readonly Explanation[] }) {
       <h2 id="why-title">Why not?</h2>
       <ol>
         {why.map(({ code, cause, because, cure }) => (
-          <li key={code}>
+          <li key={`${code} ${because}`}>
             <p class="cause">{cause}</p>
             <p>{because}</p>
             <p class="action">

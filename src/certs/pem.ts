@@ -44,11 +44,41 @@ export function fromPem(text: string, label = 'CERTIFICATE'): Uint8Array[] {
   return found;
 }
 
+/** A PEM block as it stands in its text. */
+export interface PemBlock {
+  readonly label: string;
+  readonly text: string;
+}
+
+/** Labels under which tools write certificates in another encoding than DER of the certificate alone. */
+const OTHER_CERTIFICATE_LABEL = /^(?!CERTIFICATE$).*CERTIFICATE$|^PKCS ?#?7|^CMS$/;
+
+/** Whether blocks of this label hold certificates, although not as those of the label CERTIFICATE do. */
+export const isOtherCertificateLabel = (label: string): boolean => OTHER_CERTIFICATE_LABEL.test(label);
+
+/** The blocks that hold certificates under another label than CERTIFICATE: whoever skips them loses certificates. */
+export function otherCertificateBlocks(text: string): PemBlock[] {
+  const found: PemBlock[] = [];
+  for (const { index, 1: label = '' } of text.matchAll(/-----BEGIN ([A-Z0-9# ]{1,40})-----/g)) {
+    if (!isOtherCertificateLabel(label)) {
+      continue;
+    }
+    const end = `-----END ${label}-----`;
+    const to = text.indexOf(end, index);
+    found.push({ label, text: to < 0 ? text.slice(index) : text.slice(index, to + end.length) });
+    // The rest belongs to a block without an end, and a file with more blocks is no chain.
+    if (to < 0 || found.length === MAX_PEM_BLOCKS) {
+      break;
+    }
+  }
+  return found;
+}
+
 /**
  * Certificates in a table entry or a file, as DER: one DER structure, or PEM blocks.
  *
  * Shape    at most 64 KiB and 16 blocks; what is larger is refused before anything of it is decoded
- * Errors   CERTIFICATE_INVALID when it is neither
+ * Errors   CERTIFICATE_INVALID when it is neither, and for PEM that holds certificates under another label as well
  */
 export function certificatesOf(data: Uint8Array): Uint8Array[] {
   if (data.length > MAX_CERTIFICATES_BYTES) {
@@ -60,7 +90,12 @@ export function certificatesOf(data: Uint8Array): Uint8Array[] {
   if (isOneDerSequence(data)) {
     return [copyOf(data)];
   }
-  const found = fromPem(new TextDecoder('latin1').decode(data));
+  const text = new TextDecoder('latin1').decode(data);
+  const [other] = otherCertificateBlocks(text);
+  if (other !== undefined) {
+    throw new InputError('CERTIFICATE_INVALID', `PEM block under the label ${other.label}, not CERTIFICATE`);
+  }
+  const found = fromPem(text);
   if (found.length === 0) {
     throw new InputError('CERTIFICATE_INVALID', 'neither one DER structure nor a PEM certificate');
   }

@@ -3,18 +3,21 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { REPORT_SIZE } from '../abi/attestation-report.ts';
 import { ARK_GUID, ASK_GUID, CERT_GUIDS, CRL_GUID, VCEK_GUID, VLEK_GUID } from '../abi/cert-table.ts';
 import { PRODUCT_LINES, type ProductLine } from '../abi/product.ts';
 import { readCertificateTable } from '../certs/table.ts';
 import { embeddedAuthority } from '../kds/authority.ts';
 import { equalBytes } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
+import { decodedText } from '../lib/text.ts';
 import { decodeHostState } from '../machine/state.ts';
 import { errnoCode } from '../os/errno.ts';
 import type { Evidence } from '../verify/evidence.ts';
-import { readCertificateInput, readReportInput, readTableInput } from '../verify/inputs.ts';
+import { startsLikeReport } from '../verify/form.ts';
+import { type ReportInput, readCertificateInput, readReportInput, readTableInput } from '../verify/inputs.ts';
 import { decodeCertificate } from '../verify/x509.ts';
-import { fileOption, optionName } from './options.ts';
+import { fileLabel, fileOption, optionName, STANDARD_INPUT } from './options.ts';
 
 /** Files that the caller wrote: a policy, a state. */
 export const MAX_FILE_BYTES = 1 << 20;
@@ -54,6 +57,9 @@ export function merged(a: Gathered, b: Gathered): Gathered {
 }
 
 const isFolder = (option: string, path: string): boolean => {
+  if (path === STANDARD_INPUT) {
+    return false;
+  }
   try {
     return statSync(path).isDirectory();
   } catch (error) {
@@ -67,6 +73,8 @@ const isFolder = (option: string, path: string): boolean => {
 export interface ReportFile {
   readonly report: Uint8Array;
   readonly forms: readonly string[];
+  /** What came in one with the report and is judged with it. */
+  readonly beside: Pick<Evidence, 'runtimeData' | 'provider'>;
   readonly gathered: Gathered;
 }
 
@@ -77,20 +85,32 @@ export interface ReportFile {
  */
 export function reportFile(path: string, option = 'FILE'): ReportFile {
   if (!isFolder(option, path)) {
-    const { report, forms, table } = readReportInput(fileOption(option, path, MAX_EVIDENCE_BYTES));
-    return { report, forms, gathered: ownTable(path, table) };
+    const input = readReportInput(fileOption(option, path, MAX_EVIDENCE_BYTES));
+    const { report, forms, table } = input;
+    return { report, forms, beside: besideOf(input), gathered: ownTable(fileLabel(path), table) };
   }
-  const { report, forms, table } = readReportInput(
-    fileOption(option, join(path, 'outblob'), MAX_EVIDENCE_BYTES),
-  );
-  const hasAux = readdirSync(path).includes('auxblob');
-  const aux = hasAux ? fileOption(option, join(path, 'auxblob'), MAX_EVIDENCE_BYTES) : new Uint8Array(0);
+  const input = readReportInput(fileOption(option, join(path, 'outblob'), MAX_EVIDENCE_BYTES));
+  const { report, forms, table } = input;
+  const names = readdirSync(path);
+  const read = (name: string, maxBytes: number): Uint8Array =>
+    names.includes(name) ? fileOption(option, join(path, name), maxBytes) : new Uint8Array(0);
+  const aux = read('auxblob', MAX_EVIDENCE_BYTES);
+  const provider = decodedText(read('provider', MAX_PROVIDER_BYTES)) ?? '';
   return {
     report,
     forms: [...forms, 'configfs-tsm'],
-    gathered: aux.length > 0 ? tableInput(join(path, 'auxblob'), aux) : ownTable(path, table),
+    beside: { ...besideOf(input), ...(provider === '' ? {} : { provider }) },
+    gathered: aux.length > 0 ? tableInput(join(path, 'auxblob'), aux) : ownTable(fileLabel(path), table),
   };
 }
+
+/** configfs shows a page at most. */
+const MAX_PROVIDER_BYTES = 4096;
+
+const besideOf = ({ runtimeData, provider }: ReportInput): ReportFile['beside'] => ({
+  ...(runtimeData === null ? {} : { runtimeData }),
+  ...(provider === null ? {} : { provider }),
+});
 
 const ownTable = (name: string, bytes: Uint8Array | null): Gathered => ({
   ...NOTHING,
@@ -101,7 +121,7 @@ const tableInput = (name: string, bytes: Uint8Array): Gathered => ownTable(name,
 
 /** The table in a file, in binary, hexadecimal or base64. */
 export const tableFile = (path: string): Gathered =>
-  tableInput(path, fileOption('table', path, MAX_EVIDENCE_BYTES));
+  tableInput(fileLabel(path), fileOption('table', path, MAX_EVIDENCE_BYTES));
 
 const CERTIFICATE_FILE = /\.(pem|der|crt|cer|crl|cert)$/i;
 const CERTIFICATE_NAME = /vcek|vlek|asvk|\bask\b|\bark\b|cert|chain/i;
@@ -109,7 +129,7 @@ const CERTIFICATE_NAME = /vcek|vlek|asvk|\bask\b|\bark\b|cert|chain/i;
 /** The certificates of a file, or of every file of a folder that holds any. */
 export function certificateFiles(option: string, path: string): Gathered {
   if (!isFolder(option, path)) {
-    return certificateInput(path, fileOption(option, path, MAX_EVIDENCE_BYTES)).gathered;
+    return certificateInput(fileLabel(path), fileOption(option, path, MAX_EVIDENCE_BYTES)).gathered;
   }
   const names = readdirSync(path).sort();
   if (names.length > MAX_FOLDER_FILES) {
@@ -130,6 +150,10 @@ export function certificateFiles(option: string, path: string): Gathered {
     }
     const bytes = fileOption(option, file, left);
     left -= bytes.length;
+    // The report that the certificates are for: neither one of them, nor one that is damaged.
+    if (!isNamed && isReport(bytes)) {
+      continue;
+    }
     const { gathered, isKnown } = certificateInput(file, bytes);
     if (isKnown || isNamed) {
       found = merged(found, gathered);
@@ -153,6 +177,19 @@ function fileSize(option: string, path: string, isNeeded: boolean): number | nul
       where: optionName(option),
       cause: error,
     });
+  }
+}
+
+function isReport(bytes: Uint8Array): boolean {
+  try {
+    const { report } = readReportInput(bytes);
+    return report.length === REPORT_SIZE && startsLikeReport(report);
+  } catch (error) {
+    if (error instanceof InputError) {
+      // A firmware response that carries a status instead of a report.
+      return true;
+    }
+    throw error;
   }
 }
 
@@ -187,15 +224,15 @@ export function crlFiles(path: string): readonly Named[] {
 }
 
 /**
- * The evidence that files make together.
+ * The certificates and lists that files make together.
  *
  * Shape    the first table is the one that is judged as a table; what the others hold is taken out of them, and
  *          those that cannot be read are passed over and named in `notes`
  */
-export function evidenceOf(
-  report: Uint8Array,
-  gathered: Gathered,
-): { readonly evidence: Evidence; readonly notes: readonly string[] } {
+export function certificatesIn(gathered: Gathered): {
+  readonly certificates: Omit<Evidence, 'report'>;
+  readonly notes: readonly string[];
+} {
   const [table, ...others] = gathered.tables;
   const notes: string[] = [];
   const certificates = [...gathered.certificates];
@@ -216,7 +253,6 @@ export function evidenceOf(
     }
   }
   const evidence = {
-    report,
     certificates: certificates.map(({ bytes }) => bytes),
     crls: crls.map(({ bytes }) => bytes),
     ...(table === undefined ? {} : { table: table.bytes }),
@@ -226,7 +262,7 @@ export function evidenceOf(
       ...(table === undefined ? {} : { table: table.name }),
     },
   };
-  return { evidence, notes };
+  return { certificates: evidence, notes };
 }
 
 const CERTIFICATE_GUIDS: readonly string[] = [VCEK_GUID, VLEK_GUID, ASK_GUID, ARK_GUID];

@@ -12,7 +12,7 @@ import { InputError } from '../lib/errors.ts';
 import { nodeCrypto } from '../os/node-crypto.ts';
 import { blockBytes } from './idblock-files.ts';
 import { EXIT_DIFFERENT, writeOutFile } from './measure-launch.ts';
-import { fileOption, integerOption, wordOption } from './options.ts';
+import { fileLabel, fileOption, integerOption, wordOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
 
 const crypto = nodeCrypto({ deterministic: false });
@@ -156,7 +156,7 @@ function fileVerb(
   return defineCommand({
     meta: { name, description },
     args: {
-      file: { type: 'positional', description: what, required: true },
+      file: { type: 'positional', description: `${what}; "-" is standard input`, required: true },
       second: { type: 'positional', description: 'Another of them', required: false },
       ...JSON_ARG,
     },
@@ -222,7 +222,7 @@ function showFile(path: string, kinds: readonly FileKind[]): Record<string, stri
       isLocked
         ? 'is a key under a passphrase; openssl ec takes it off, and openssl ec -pubout gives the public half'
         : `is ${kinds.map((kind) => FILE_KINDS[kind]).join(' and ')}`,
-      { where: path, action: [...new Set(kinds.map((kind) => FILE_CURES[kind]))].join(' ') },
+      { where: fileLabel(path), action: [...new Set(kinds.map((kind) => FILE_CURES[kind]))].join(' ') },
     );
   }
   return { key_digest: toHex(crypto.sha384(encodePublicKey(point))) };
@@ -235,8 +235,16 @@ function checkVerb(output: Output): Verb {
       description: 'Check an ID block as SNP_LAUNCH_FINISH does. Exit code 2 when it would be refused',
     },
     args: {
-      block: { type: 'positional', description: 'ID block (raw, hex or base64)', required: true },
-      auth: { type: 'positional', description: 'ID auth (raw, hex or base64)', required: true },
+      block: {
+        type: 'positional',
+        description: 'ID block (raw, hex or base64); "-" is standard input',
+        required: true,
+      },
+      auth: {
+        type: 'positional',
+        description: 'ID auth (raw, hex or base64); "-" is standard input',
+        required: true,
+      },
       measurement: MEASUREMENT_ARG,
       policy: { type: 'string', valueHint: 'WORD', description: 'Policy the guest is launched with' },
       ...JSON_ARG,
@@ -300,7 +308,7 @@ function blockFile(name: string, path: string): Uint8Array {
   const bytes = blockBytes(fileOption(name, path, FILE_LIMIT_BYTES));
   if (bytes === null) {
     throw new InputError('OPTION_INVALID', 'is neither raw bytes nor hex nor base64', {
-      where: path,
+      where: fileLabel(path),
       action: IDBLOCK_CURE,
     });
   }

@@ -12,6 +12,7 @@ import { VCPU_TYPES } from '../launch/vcpu-types.ts';
 import { VMM_TYPES, type VmmType } from '../launch/vmsa.ts';
 import { concat, fromHex, toHex, utf8 } from '../lib/bytes.ts';
 import { EnvironmentError, InputError } from '../lib/errors.ts';
+import { decodedText } from '../lib/text.ts';
 import { reportFile } from './evidence-files.ts';
 import { EXIT_DIFFERENT } from './measure-launch.ts';
 import {
@@ -23,7 +24,7 @@ import {
   sha256,
   sha384,
 } from './measure-request.ts';
-import { fileOption } from './options.ts';
+import { fileLabel, fileOption } from './options.ts';
 import { EXIT_OK, type Output } from './run.ts';
 
 /** vCPU counts tried; more cost a hash each for every combination of the rest. */
@@ -126,7 +127,7 @@ function readAgainst(against: string): { measurement: Uint8Array; hostSig: numbe
   if (report.length !== REPORT_SIZE) {
     throw new InputError(
       'OPTION_INVALID',
-      `${against} is neither a report of ${REPORT_SIZE} bytes, in whatever wrapping, nor a digest`,
+      `${fileLabel(against)} is neither a report of ${REPORT_SIZE} bytes, in whatever wrapping, nor a digest`,
       {
         where: '--against',
         action:
@@ -143,12 +144,15 @@ function readAgainst(against: string): { measurement: Uint8Array; hostSig: numbe
   };
 }
 
+/** A digest in hexadecimal, in UTF-16 and with white space around it. */
+const MAX_DIGEST_TEXT_BYTES = 256;
+
 /** The digest that a file holds in place of a report: its bytes, or what measure prints. */
 function digestIn(bytes: Uint8Array): Uint8Array | null {
   if (bytes.length === LAUNCH_DIGEST_SIZE) {
     return bytes;
   }
-  return digestOf(Buffer.from(bytes.subarray(0, 256)).toString('latin1').trim());
+  return digestOf((decodedText(bytes.subarray(0, MAX_DIGEST_TEXT_BYTES)) ?? '').trim());
 }
 
 /** A digest in hex or in base64. */

@@ -30,7 +30,8 @@ const OUTPUT_ARGS = {
   against: {
     type: 'string',
     valueHint: 'REPORT|DIGEST',
-    description: 'Find out which launch a report comes from: tries what people usually get wrong (snp)',
+    description:
+      'Find out which launch a report comes from: tries what people usually get wrong (snp); "-" is standard input',
   },
 } as const satisfies ArgsDef;
 

@@ -86,8 +86,15 @@ export function choiceOption<const T extends string>(name: string, text: string,
   return found;
 }
 
+/** What an option or an argument names standard input by; a file of that name is ./-. */
+export const STANDARD_INPUT = '-';
+const STDIN_FD = 0;
+
+/** What findings and causes call a file. */
+export const fileLabel = (path: string): string => (path === STANDARD_INPUT ? 'standard input' : path);
+
 /**
- * The bytes of a file that an option or an argument names.
+ * The bytes of a file that an option or an argument names, or those of standard input up to its end.
  *
  * Errors   FILE_UNREADABLE with the errno; OPTION_INVALID when it is larger than `maxBytes`
  */
@@ -96,13 +103,13 @@ export function fileOption(name: string, path: string, maxBytes: number): Uint8A
   try {
     bytes = readAtMost(path, maxBytes);
   } catch (error) {
-    throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${path}: ${errnoCode(error)}`, {
+    throw new EnvironmentError('FILE_UNREADABLE', `cannot read ${fileLabel(path)}: ${errnoCode(error)}`, {
       where: optionName(name),
       cause: error,
     });
   }
   if (bytes === null) {
-    throw new InputError('OPTION_INVALID', `${path} has more than ${maxBytes} bytes`, {
+    throw new InputError('OPTION_INVALID', `${fileLabel(path)} has more than ${maxBytes} bytes`, {
       where: optionName(name),
       action: 'It is no file of this kind; name another.',
     });
@@ -115,14 +122,17 @@ const READ_LIMIT_BYTES = 2 ** 30;
 
 /** Read in pieces, because a pipe or a device has no size and may never end; null when there is more. */
 function readAtMost(path: string, maxBytes: number): Uint8Array | null {
-  const file = openSync(path, 'r');
+  const file = path === STANDARD_INPUT ? STDIN_FD : openSync(path, 'r');
   try {
     // One byte of room more than fits tells a file that ends here from a longer one.
     const { size } = fstatSync(file);
     let buffer = new Uint8Array(Math.min(Math.max(size, 4096), maxBytes) + 1);
     let length = 0;
     for (;;) {
-      const count = readSync(file, buffer, length, Math.min(buffer.length - length, READ_LIMIT_BYTES), null);
+      const count = readSome(
+        file,
+        buffer.subarray(length, Math.min(buffer.length, length + READ_LIMIT_BYTES)),
+      );
       length += count;
       if (length > maxBytes) {
         return null;
@@ -137,6 +147,24 @@ function readAtMost(path: string, maxBytes: number): Uint8Array | null {
       }
     }
   } finally {
-    closeSync(file);
+    if (file !== STDIN_FD) {
+      closeSync(file);
+    }
+  }
+}
+
+const EMPTY_WAIT_MS = 10;
+
+/** Reads what there is; whoever started us may have left standard input non-blocking, and then there may be nothing yet. */
+function readSome(file: number, buffer: Uint8Array): number {
+  for (;;) {
+    try {
+      return readSync(file, buffer, 0, buffer.length, null);
+    } catch (error) {
+      if (errnoCode(error) !== 'EAGAIN') {
+        throw error;
+      }
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTY_WAIT_MS);
+    }
   }
 }

@@ -4,6 +4,7 @@ import { type ArgsDef, type CommandDef, runCommand } from 'citty';
 import { ERROR_CODES } from '../lib/error-codes.ts';
 import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
 import { nearestName } from '../lib/nearest.ts';
+import { printable } from '../lib/text.ts';
 import { environmentErrorOf } from '../os/errno.ts';
 import {
   type HelpContents,
@@ -15,6 +16,7 @@ import {
   resolved,
   usage,
 } from './help.ts';
+import { STANDARD_INPUT } from './options.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: citty types a tree of commands with any.
 export type Verb = CommandDef<any> & {
@@ -180,6 +182,11 @@ export function checkedArguments(
     i += inline === undefined ? 1 : 0;
   }
   const all = operands ? words : [...words, ...behind.slice(1)];
+  // Whoever reads it first leaves nothing for the other.
+  const values = [...given.map((option) => option.replace(/^[^=]*=/, '')), ...all];
+  if (values.filter((value) => value === STANDARD_INPUT).length > 1) {
+    refuse('standard input ("-") can be given once only');
+  }
   if (all.length > positionals) {
     const hint = operands ? ': the command stands behind "--"' : '';
     refuse(`unexpected argument ${JSON.stringify(all[positionals])}${hint}`);
@@ -280,7 +287,9 @@ export async function runCli(
 function reportError(thrown: unknown, words: readonly string[], output: Output): number {
   const error = environmentErrorOf(thrown) ?? thrown;
   if (error instanceof InputError || error instanceof EnvironmentError) {
-    output.stderr(`${named(error)} [${error.code}]\n  ${cureOf(error, words.join(' '))}\n`);
+    // File names are in it, and a folder of evidence comes from others.
+    const message = named(error).split('\n').map(printable).join('\n');
+    output.stderr(`${message} [${error.code}]\n  ${cureOf(error, words.join(' '))}\n`);
     return ERROR_CODES[error.code].exit;
   }
   const bug = error instanceof BugError ? error : new BugError('unexpected exception', { cause: error });

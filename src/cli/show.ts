@@ -9,6 +9,7 @@ import { decodeCertificateTable } from '../certs/table.ts';
 import { toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
 import { showValue } from '../lib/struct.ts';
+import { printable } from '../lib/text.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { VerifyCache } from '../verify/cache.ts';
 import { runSync } from '../verify/crypto.ts';
@@ -16,10 +17,10 @@ import type { Evidence } from '../verify/evidence.ts';
 import { formOf } from '../verify/form.ts';
 import { readTableInput } from '../verify/inputs.ts';
 import { decodeReport, productOfReport, type Report } from '../verify/report.ts';
-import { certificateFiles, evidenceOf, MAX_EVIDENCE_BYTES, reportFile } from './evidence-files.ts';
+import { certificateFiles, certificatesIn, MAX_EVIDENCE_BYTES, reportFile } from './evidence-files.ts';
 import { showVerbs } from './idblock.ts';
 import { toJson } from './json.ts';
-import { fileOption, productOption } from './options.ts';
+import { fileLabel, fileOption, productOption } from './options.ts';
 import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
 import { certificateJson, revocationListJson } from './verdict-text.ts';
 
@@ -51,7 +52,7 @@ function reportVerb(output: Output): Verb {
         type: 'positional',
         required: true,
         valueHint: 'FILE',
-        description: 'Report in any form `softsnp verify report` reads',
+        description: 'Report in any form `softsnp verify report` reads; "-" is standard input',
       },
       product: {
         type: 'string',
@@ -65,7 +66,7 @@ function reportVerb(output: Output): Verb {
       const { report, findings } = decodeReport(bytes);
       if (report === null) {
         throw new InputError('REPORT_INPUT_INVALID', `${findings[0]!.message} (${findings[0]!.actual})`, {
-          where: args.file,
+          where: fileLabel(args.file),
         });
       }
       const own = productOfReport(report);
@@ -75,6 +76,9 @@ function reportVerb(output: Output): Verb {
         const document = { read_as: forms, product, report, tcbs, findings };
         output.stdout(toJson(document));
         return EXIT_OK;
+      }
+      if (forms.length > 0) {
+        output.stdout(`read as  ${forms.join(', ')}\n`);
       }
       const fields = Object.entries(reportLayout(report.version)!.fields);
       for (const [name, [offset]] of fields.sort(([, [a]], [, [b]]) => a - b)) {
@@ -110,27 +114,27 @@ function certsVerb(output: Output): Verb {
         type: 'positional',
         required: true,
         valueHint: 'PATH',
-        description: 'File (PEM, DER, table) or folder',
+        description: 'File (PEM, DER, table) or folder; "-" is standard input',
       },
       ...JSON_ARG,
     },
     run: ({ args }) => {
-      const { evidence } = evidenceOf(new Uint8Array(0), certificateFiles('PATH', args.path));
-      const certificates = certificateRows(evidence);
-      const crls = listRows(evidence);
+      const { certificates: given } = certificatesIn(certificateFiles('PATH', args.path));
+      const certificates = certificateRows(given);
+      const crls = listRows(given);
       if (args.json === true) {
         output.stdout(toJson({ certificates, crls }));
         return EXIT_OK;
       }
       if (certificates.length + crls.length === 0) {
         throw new InputError('OPTION_INVALID', 'holds no certificates and no revocation lists', {
-          where: args.path,
+          where: fileLabel(args.path),
           action: 'Name a file or folder with certificates or lists: DER, PEM or a certificate table.',
         });
       }
       for (const row of [...certificates, ...crls]) {
         for (const [name, value] of Object.entries(row)) {
-          output.stdout(`${name.padEnd(13)}  ${showValue(value)}\n`);
+          output.stdout(`${name.padEnd(13)}  ${printable(showValue(value))}\n`);
         }
         output.stdout('\n');
       }
@@ -144,12 +148,17 @@ interface Row {
   readonly [field: string]: unknown;
 }
 
-function certificateRows({ table, certificates = [], labels = {} }: Evidence): readonly Row[] {
+function certificateRows({
+  table,
+  certificates = [],
+  labels = {},
+}: Omit<Evidence, 'report'>): readonly Row[] {
   const cache = new VerifyCache();
   const crypto = nodeVerifyCrypto();
   const fromTable = table === undefined ? [] : tableCertificates(table, labels.table!);
   const loose = certificates.map((der, i) => ({ file: labels.certificates![i]!, der }));
-  return [...fromTable, ...loose].map(({ file, der }) => {
+  return [...fromTable, ...loose].map(({ file: name, der }) => {
+    const file = printable(name);
     const known = runSync(crypto, cache.certificate(der));
     return 'malformed' in known
       ? { file, malformed: known.malformed, is: formOf(der).is, sha256: known.fingerprint }
@@ -157,13 +166,14 @@ function certificateRows({ table, certificates = [], labels = {} }: Evidence): r
   });
 }
 
-function listRows({ table, crls = [], labels = {} }: Evidence): readonly Row[] {
+function listRows({ table, crls = [], labels = {} }: Omit<Evidence, 'report'>): readonly Row[] {
   const fromTable =
     table === undefined ? [] : decodeCertificateTable(table).filter(({ guid }) => guid === CRL_GUID);
   return [
     ...fromTable.map(({ data }) => ({ file: `${labels.table}.CRL`, der: data })),
     ...crls.map((der, i) => ({ file: labels.crls![i]!, der })),
-  ].map(({ file, der }) => {
+  ].map(({ file: name, der }) => {
+    const file = printable(name);
     const known = runSync(nodeVerifyCrypto(), new VerifyCache().revocationList(der));
     return 'malformed' in known
       ? { file, malformed: known.malformed, sha256: known.fingerprint }
@@ -187,7 +197,12 @@ function tableVerb(output: Output): Verb {
   return defineCommand({
     meta: { name: 'table', description: 'Show the entries of a certificate table (auxblob)' },
     args: {
-      file: { type: 'positional', required: true, valueHint: 'FILE', description: 'Certificate table' },
+      file: {
+        type: 'positional',
+        required: true,
+        valueHint: 'FILE',
+        description: 'Certificate table; "-" is standard input',
+      },
       ...JSON_ARG,
     },
     run: ({ args }) => {

@@ -4,6 +4,7 @@ import { CERT_GUIDS } from '../abi/cert-table.ts';
 import type { ProductLine } from '../abi/product.ts';
 import { decodeTcb, formatTcb, type TcbParts, tcbComponents } from '../abi/tcb-version.ts';
 import { isZero, toHex } from '../lib/bytes.ts';
+import { printable } from '../lib/text.ts';
 import type { KnownCertificate, KnownRevocationList } from '../verify/cache.ts';
 import type { CertificatesResult } from '../verify/certificates.ts';
 import type { Finding } from '../verify/findings.ts';
@@ -26,13 +27,15 @@ export function certificateJson(known: KnownCertificate): Record<string, unknown
     ...(endorsement === null
       ? {}
       : {
-          product_name: endorsement.productName,
+          product_name: shown(endorsement.productName),
           tcb: endorsement.tcb === null ? null : namedParts(endorsement.tcb, role?.product ?? null),
           hwid: endorsement.hwId === null ? null : toHex(endorsement.hwId),
-          csp_id: endorsement.cspId,
+          csp_id: shown(endorsement.cspId),
         }),
   };
 }
+
+const shown = (text: string | null): string | null => (text === null ? null : printable(text));
 
 /** The parts a product line has; only Turin has an FMC. */
 const namedParts = (tcb: TcbParts, product: ProductLine | null): Partial<TcbParts> =>
@@ -81,10 +84,15 @@ export function verdictJson(result: VerifyResult, why: readonly Explanation[]): 
   };
 }
 
-/** The verdict in lines. */
-export function verdictText(result: VerifyResult, why: readonly Explanation[]): string {
+/** The verdict in lines; `forms` are what the report was taken out of, if it was not there as it is. */
+export function verdictText(
+  result: VerifyResult,
+  why: readonly Explanation[],
+  forms: readonly string[],
+): string {
   const lines = [
     result.ok ? 'ACCEPTED' : 'REFUSED',
+    ...(forms.length === 0 ? [] : [`read as  ${forms.join(', ')}`]),
     ...summary(result),
     ...result.steps.flatMap(({ name, ok, notRun, findings }) => [
       `${ok ? 'ok  ' : notRun === null ? 'FAIL' : '-   '}  ${name}${notRun === null ? '' : `  (not run: ${notRun})`}`,

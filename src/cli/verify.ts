@@ -4,6 +4,7 @@ import { defineCommand } from 'citty';
 import { KdsClient, type KdsTiming } from '../kds/client.ts';
 import type { Clock } from '../lib/clock.ts';
 import { InputError } from '../lib/errors.ts';
+import { printable } from '../lib/text.ts';
 import { systemClock } from '../os/system-clock.ts';
 import { nodeVerifyCrypto } from '../os/verify-crypto.ts';
 import { VerifyCache } from '../verify/cache.ts';
@@ -17,8 +18,8 @@ import { exitCodeOf, type VerifyOptions, verifyEvidence } from '../verify/verify
 import { explain, explainCertificates } from '../verify/why.ts';
 import {
   certificateFiles,
+  certificatesIn,
   crlFiles,
-  evidenceOf,
   type Gathered,
   MAX_CERTIFICATES,
   MAX_FILE_BYTES,
@@ -60,7 +61,7 @@ const REPORT_ARGS = {
     required: true,
     valueHint: 'FILE',
     description:
-      'Report: binary, hex, base64, configfs-tsm JSON or folder, firmware response, Azure HCL report',
+      'Report: binary, hex, base64, configfs-tsm JSON or folder, firmware response, Azure HCL report; "-" is standard input, here and for every other file',
   },
   certs: {
     type: 'string',
@@ -130,8 +131,8 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
         crypto: nodeVerifyCrypto(),
         cache: new VerifyCache(),
       };
-      const { evidence: local, notes } = evidenceOf(given.report, gathered);
-      let evidence = local;
+      const { certificates, notes } = certificatesIn(gathered);
+      let evidence: Evidence = { ...certificates, report: given.report, ...given.beside };
       let result = verifyEvidence(evidence, { ...options, atMs: atMs() });
       let failures: readonly string[] = [];
       if (args.kds !== undefined && !result.ok) {
@@ -142,12 +143,12 @@ function reportVerb(output: Output, environment: VerifyEnvironment): Verb {
       }
       const why = result.ok ? [] : explain(withPassedOver(evidence, gathered), result, options.crypto);
       for (const note of [...notes, ...failures.map((failure) => `not fetched: ${failure}`)]) {
-        output.stderr(`softsnp: ${note}\n`);
+        output.stderr(`softsnp: ${printable(note)}\n`);
       }
       output.stdout(
         args.json === true
           ? toJson({ read_as: given.forms, ...verdictJson(result, why) })
-          : verdictText(result, why),
+          : verdictText(result, why, given.forms),
       );
       return exitCodeOf(result);
     },
@@ -189,14 +190,13 @@ function certsVerb(output: Output, { clock }: VerifyEnvironment): Verb {
         type: 'positional',
         required: true,
         valueHint: 'PATH',
-        description: 'Folder, PEM, DER or table',
+        description: 'Folder, PEM, DER or table; "-" is standard input',
       },
       ...COMMON_ARGS,
     },
     run: ({ args }) => {
       const gathered = merged(certificateFiles('PATH', args.path), listsOption(args.crl));
-      const { evidence, notes } = evidenceOf(new Uint8Array(0), gathered);
-      const { report: _none, ...certificates } = evidence;
+      const { certificates, notes } = certificatesIn(gathered);
       const result = verifyCertificates(certificates, {
         ...commonOptions(args),
         atMs: timeOf(args, clock)(),
@@ -204,7 +204,7 @@ function certsVerb(output: Output, { clock }: VerifyEnvironment): Verb {
       });
       const why = result.ok ? [] : explainCertificates(withPassedOver(certificates, gathered), result);
       for (const note of notes) {
-        output.stderr(`softsnp: ${note}\n`);
+        output.stderr(`softsnp: ${printable(note)}\n`);
       }
       output.stdout(args.json === true ? toJson(chainsJson(result, why)) : chainsText(result, why));
       return exitCodeOf(result);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The key distribution service: test authorities, what they issue in AMD's form, a server and a client. */
+export { TEST_ROOT_COMMENT } from '../certs/test-root.ts';
 export type { Clock } from '../lib/clock.ts';
 export { type CertificateAuthority, embeddedAuthority } from './authority.ts';
 export { CA_ROLES, CA_ROWS, type CaRole, caName } from './ca-certificate.ts';
@@ -87,4 +88,3 @@ export {
   type ResourceLabel,
   resourceLabel,
 } from './url.ts';
-export { TEST_ROOT_COMMENT } from './x509.ts';

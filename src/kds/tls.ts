@@ -25,6 +25,7 @@ import {
   Utf8String,
 } from 'asn1js';
 import { toPem } from '../certs/pem.ts';
+import { TEST_ROOT_COMMENT } from '../certs/test-root.ts';
 import { concat, utf8 } from '../lib/bytes.ts';
 import type { Random } from '../lib/crypto.ts';
 import { invariant } from '../lib/errors.ts';
@@ -40,7 +41,6 @@ import {
   parsedDer,
   sequence,
   subjectKeyIdentifier,
-  TEST_ROOT_COMMENT,
   tagged,
   taggedBytes,
   time,

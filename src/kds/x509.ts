@@ -23,15 +23,9 @@ import {
   UTCTime,
   Utf8String,
 } from 'asn1js';
+import { TEST_ROOT_COMMENT } from '../certs/test-root.ts';
 import { utf8 } from '../lib/bytes.ts';
 import { invariant } from '../lib/errors.ts';
-
-/**
- * What every certificate and revocation list issued here says about itself.
- *
- * Differs  AMD's say nothing of the kind
- */
-export const TEST_ROOT_COMMENT = 'softsnp TEST ROOT, NOT AMD';
 
 export const OID = {
   id_ecPublicKey: '1.2.840.10045.2.1',

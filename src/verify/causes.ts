@@ -25,9 +25,17 @@ export const CAUSES = {
     cause: 'There are bytes after the report.',
     cure: 'Give the 1184 bytes of the report and nothing else; a line break at the end is one byte too many.',
   },
+  REPORT_WENT_THROUGH_TEXT: {
+    cause: 'A program took the report for text on its way: it has changed line ends, or the encoding.',
+    cure: 'Carry the report as bytes: binary mode, no strings in between; or as hexadecimal or base64 text.',
+  },
   REPORT_IS_DUMP: {
     cause: 'The report is a dump for people to read.',
     cure: 'Turn it back into bytes (xxd -r), or take the file it was made from.',
+  },
+  OTHER_HARDWARE: {
+    cause: 'The evidence is of other hardware than SEV-SNP.',
+    cure: 'Give it to a verifier of that hardware: Intel’s quotes have nothing to do with AMD’s keys.',
   },
   REPORT_IS_SOMETHING_ELSE: {
     cause: 'What was given as the report is something else.',
@@ -85,6 +93,10 @@ export const CAUSES = {
     cause: 'The certificate is for another chip: it was fetched for another host, or the guest has moved.',
     cure: 'Fetch the certificate for the CHIP_ID of this report.',
   },
+  PRODUCT_OPTION_WRONG: {
+    cause: 'The product line that was given as an option is not the one of the report.',
+    cure: 'Leave the option out: report or certificate tell the product line.',
+  },
   CERT_OF_ANOTHER_LINE: {
     cause: 'The certificate is of another product line than the report.',
     cure: 'Fetch the certificate under the product line of the report.',
@@ -96,6 +108,11 @@ export const CAUSES = {
   VCEK_FOR_VLEK_REPORT: {
     cause: 'The certificate is a VCEK; the report was signed by the VLEK of the cloud.',
     cure: 'Ask the cloud for the VLEK certificate (extended report); the key service does not give it out.',
+  },
+  CHAIN_MISSING: {
+    cause:
+      'The certificates that vouch for the leaf are missing: ASK and ARK of a VCEK, ASVK and ARK of a VLEK.',
+    cure: 'Fetch cert_chain of the product line of the report.',
   },
   INTERMEDIATE_OF_ANOTHER_LINE: {
     cause: 'The intermediate certificate is of another product line.',
@@ -133,6 +150,10 @@ export const CAUSES = {
   CERT_IS_PEM: {
     cause: 'A certificate is in PEM where DER is wanted.',
     cure: 'Decode it first (fromPem of softsnp/certs); the command line does so by itself.',
+  },
+  CERT_IS_OTHER_PEM: {
+    cause: 'A certificate is in PEM under another label than CERTIFICATE, and in another encoding.',
+    cure: 'Write it anew: openssl x509 -in FILE; for PKCS7: openssl pkcs7 -print_certs -in FILE.',
   },
   CERT_IS_TEXT: {
     cause: 'A certificate is in hexadecimal or base64 where DER is wanted.',
@@ -172,8 +193,13 @@ export const CAUSES = {
     cure: 'Fetch crl from the key service: it is DER.',
   },
   SOFTSNP_ROOT: {
-    cause: 'The evidence comes from softsnp, whose roots prove nothing about hardware.',
-    cure: 'For tests, name its root with --trust. Never do so where it matters.',
+    cause:
+      'The root calls itself a test root of softsnp: it proves nothing about hardware, and nothing vouches for it.',
+    cure: 'For tests, name your own root of softsnp with --trust. Never do so where it matters.',
+  },
+  AMD_ROOT_NOT_NAMED: {
+    cause: 'The root is AMD’s, but only other roots are trusted: whoever names roots trusts AMD’s no longer.',
+    cure: 'Leave --trust out: AMD’s roots are pinned.',
   },
   EXPIRED_VLEK: {
     cause: 'The VLEK certificate has run out: it lives one year.',

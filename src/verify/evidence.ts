@@ -14,6 +14,7 @@ import { type Judging, sha256HexOfEach } from './crypto.ts';
 import { type Finding, finding } from './findings.ts';
 import type { RevocationSource } from './revocation.ts';
 import type { CertificateKind } from './roles.ts';
+import type { RuntimeData } from './runtime-data.ts';
 
 /** A report and whatever certificates came with it, in any order. */
 export interface Evidence {
@@ -25,6 +26,10 @@ export interface Evidence {
   readonly certificates?: readonly Uint8Array[];
   /** Revocation lists in DER. */
   readonly crls?: readonly Uint8Array[];
+  /** What came beside the report and nothing but its REPORT_DATA vouches for: that of an Azure HCL report. */
+  readonly runtimeData?: RuntimeData;
+  /** What configfs-tsm calls the device the report is from; for causes alone, nothing is judged by it. */
+  readonly provider?: string;
   /** What findings call them, file names say; places that are left out are named by their index. */
   readonly labels?: EvidenceLabels;
 }

@@ -4,6 +4,8 @@
  * `docs/reference/findings.md` is made from this table.
  */
 
+import { printable } from '../lib/text.ts';
+
 /** The checks in the order they run and are reported. */
 export const VERIFY_STEPS = [
   'decode',
@@ -163,7 +165,8 @@ export const FINDINGS = {
     severity: 'error',
     kind: 'evidence',
     meaning: 'Report, certificate and root do not speak of one product line.',
-    action: 'Fetch certificates for the product line the report names.',
+    action:
+      'Leave the option product out, if it was given; fetch certificates for the product line the report names.',
     source: '[KDS] "Product Names"',
   },
   TCB_RESERVED_NOT_ZERO: {
@@ -204,7 +207,8 @@ export const FINDINGS = {
     severity: 'error',
     kind: 'evidence',
     meaning: 'The chain ends in a root that is not trusted, whatever its name says.',
-    action: 'If it is the root of your own softsnp, name it with --trust; if not, the evidence is forged.',
+    action:
+      'Compare its fingerprint with those that are trusted; what another root vouches for proves nothing.',
     source: '[KDS] "cert_chain"; fingerprints in src/verify/trust.ts',
   },
   ROOT_IS_TEST: {
@@ -440,6 +444,25 @@ export const FINDINGS = {
     action: 'Look for a certificate of another TCB or chip, or changed bytes: docs/howto/did-not-verify.md.',
     source: `${REPORT_LAYOUT}, SIGNATURE`,
   },
+  RUNTIME_DATA_MISMATCH: {
+    step: 'signature',
+    severity: 'error',
+    kind: 'evidence',
+    meaning: 'REPORT_DATA does not begin with the hash of what came beside the report.',
+    action:
+      'The runtime data of the HCL report is not what the report was made for: believe none of its keys.',
+    source: 'kinvolk/azure-cvm-tooling, az-cvm-vtpm/src/hcl/mod.rs',
+  },
+  RUNTIME_DATA_NOT_CHECKED: {
+    step: 'signature',
+    severity: 'error',
+    kind: 'evidence',
+    meaning:
+      'What came beside the report says that it is hashed with something else than SHA-256, which cannot be checked.',
+    action:
+      'Do not use what the HCL report says beside the report, above all its keys: nothing vouches for it.',
+    source: 'kinvolk/azure-cvm-tooling, az-cvm-vtpm/src/hcl/mod.rs',
+  },
   TCB_RELATION: {
     step: 'policy',
     severity: 'error',
@@ -550,19 +573,22 @@ export interface FindingDetail {
   readonly severity?: Severity;
 }
 
-/** Makes a finding from the row of its code. */
-export function finding(code: FindingCode, detail: FindingDetail): Finding {
+/** Makes a finding from the row of its code; what the evidence has put into the texts can be shown. */
+export function finding(
+  code: FindingCode,
+  { where, expected, actual, message, severity }: FindingDetail,
+): Finding {
   const row = FINDINGS[code];
   return {
     code,
-    severity: detail.severity ?? row.severity,
+    severity: severity ?? row.severity,
     step: row.step,
-    where: detail.where,
-    expected: detail.expected ?? null,
-    actual: detail.actual ?? null,
+    where: printable(where),
+    expected: expected === undefined ? null : printable(expected),
+    actual: actual === undefined ? null : printable(actual),
     source: row.source,
     action: row.action,
-    message: detail.message ?? row.meaning,
+    message: message === undefined ? row.meaning : printable(message),
   };
 }
 

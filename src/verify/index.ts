@@ -47,6 +47,7 @@ export {
   parsePolicyText,
 } from './policy.ts';
 export type { Report } from './report.ts';
+export type { RuntimeData } from './runtime-data.ts';
 export { AMD_ROOTS, type ChainOptions, type RootPin } from './trust.ts';
 export {
   exitCodeOf,

@@ -5,12 +5,22 @@
  * and says what it took the input for.
  */
 import { REPORT_SIZE } from '../abi/attestation-report.ts';
-import { fromPem, isOneDerSequence } from '../certs/pem.ts';
+import { fromPem, isOneDerSequence, otherCertificateBlocks } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
 import { copyOf, fromHex, isZero, readU32, startsWith, utf8 } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
+import { decodedText } from '../lib/text.ts';
 import { decodeDer, Tag } from './der.ts';
-import { base64Bytes, startsLikeReport } from './form.ts';
+import {
+  base64Bytes,
+  HCL_DATA_AT,
+  HCL_MAGIC,
+  isHclOfTdx,
+  startsWithVersion,
+  tsmBlob,
+  tsmField,
+} from './form.ts';
+import type { RuntimeData } from './runtime-data.ts';
 
 /** Larger than any evidence: an Azure HCL report has 2600 bytes, four pages of table in base64 22,000. */
 const MAX_INPUT_BYTES = 1 << 20;
@@ -21,25 +31,32 @@ export interface ReportInput {
   readonly forms: readonly string[];
   /** Certificate table that came along, or null. */
   readonly table: Uint8Array | null;
+  /** What an Azure HCL report says beside the report, or null; whoever uses it hands it to the verifier. */
+  readonly runtimeData: RuntimeData | null;
+  /** What configfs-tsm calls the device the report is from, or null. */
+  readonly provider: string | null;
 }
 
 /** MSG_REPORT_RSP: status, size and 24 reserved bytes before the report. */
 const RESPONSE_HEADER_SIZE = 0x20;
-/** Azure's HCL report: a header of 32 bytes that begins with these. */
-const HCL_MAGIC = utf8('HCLA');
+/** IGVM_REQUEST_DATA: size, version, type of report, type of hash, size of what follows. */
+const HCL_DATA_HEADER_SIZE = 20;
 
 /**
  * Finds the report in whatever it came in.
  *
- * Shape    binary; hexadecimal or base64 text; JSON with outblob and auxblob, as go-configfs-tsm writes it;
- *          MSG_REPORT_RSP; Azure's HCL report; report and certificate table one after the other
+ * Shape    binary; hexadecimal or base64 text; JSON with outblob and auxblob, in the case of configfs-tsm or of
+ *          go-configfs-tsm; MSG_REPORT_RSP; Azure's HCL report; report and certificate table one after the other
  * Returns  bytes that are none of these as they are: the verifier says what is wrong with them
  * Errors   REPORT_INPUT_INVALID for a response that carries an error instead of a report
  */
 export function readReportInput(input: Uint8Array): ReportInput {
   const found = unwrap(input, []);
-  return found ?? { report: input, forms: [], table: null };
+  return found ?? { ...ALONE, report: input, forms: [] };
 }
+
+/** A report and nothing beside it. */
+const ALONE = { table: null, runtimeData: null, provider: null } as const;
 
 function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null {
   // Two layers of text around one of binary is as deep as tools go.
@@ -47,18 +64,27 @@ function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null
     return null;
   }
   if (input.length === REPORT_SIZE) {
-    return { report: input, forms, table: null };
+    return { ...ALONE, report: input, forms };
   }
   if (startsWith(input, HCL_MAGIC) && input.length >= RESPONSE_HEADER_SIZE + REPORT_SIZE) {
-    return { report: reportAt(input), forms: [...forms, 'Azure HCL report'], table: null };
+    // Of another processor: what is at the place of the report is none.
+    return isHclOfTdx(input)
+      ? null
+      : {
+          ...ALONE,
+          report: reportAt(input),
+          forms: [...forms, 'Azure HCL report'],
+          runtimeData: hclRuntimeData(input),
+        };
   }
   if (isResponse(input)) {
     return unwrapResponse(input, forms);
   }
-  if (startsLikeReport(input) && input.length > REPORT_SIZE) {
+  if (startsWithVersion(input) && input.length > REPORT_SIZE) {
     const table = input.subarray(REPORT_SIZE);
     if (isTableAlone(table)) {
       return {
+        ...ALONE,
         report: copyOf(input, 0, REPORT_SIZE),
         forms: [...forms, 'report and table'],
         table: copyOf(table),
@@ -66,8 +92,23 @@ function unwrap(input: Uint8Array, forms: readonly string[]): ReportInput | null
     }
     return null;
   }
-  const text = textOf(input);
-  return text === null ? null : unwrapText(text, forms);
+  const text = decodedText(input);
+  return text === null || text === '' ? null : unwrapText(text, forms);
+}
+
+/**
+ * What the guest's paravisor has put beside the report; one that is cut short is what there is of it.
+ *
+ * Returns  null where there is none, and nothing that says what it would be hashed with
+ */
+function hclRuntimeData(input: Uint8Array): RuntimeData | null {
+  const at = HCL_DATA_AT + HCL_DATA_HEADER_SIZE;
+  if (input.length < at) {
+    return null;
+  }
+  const hashType = readU32(input, HCL_DATA_AT + 12);
+  const size = readU32(input, HCL_DATA_AT + 16);
+  return hashType === 0 && size === 0 ? null : { hashType, data: copyOf(input, at, at + size) };
 }
 
 /**
@@ -105,37 +146,27 @@ function unwrapResponse(input: Uint8Array, forms: readonly string[]): ReportInpu
       },
     );
   }
-  return { report: reportAt(input), forms: [...forms, 'MSG_REPORT_RSP'], table: null };
-}
-
-/** The characters of a text, or null when there are bytes in it that no text form has. */
-function textOf(input: Uint8Array): string | null {
-  const isText = input.every(
-    (byte) => byte === 9 || byte === 10 || byte === 13 || (byte >= 0x20 && byte < 0x7f),
-  );
-  return isText && input.length > 0 ? new TextDecoder().decode(input).trim() : null;
+  return { ...ALONE, report: reportAt(input), forms: [...forms, 'MSG_REPORT_RSP'] };
 }
 
 function unwrapText(text: string, forms: readonly string[]): ReportInput | null {
   if (text.startsWith('{')) {
     return unwrapJson(text, forms);
   }
-  const coded = decodedText(text);
+  const coded = codedText(text);
   return coded === null ? null : unwrap(coded.bytes, [...forms, coded.form]);
 }
 
 function unwrapJson(text: string, forms: readonly string[]): ReportInput | null {
-  let document: unknown;
-  try {
-    document = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  const { outblob, auxblob } = document as Readonly<Record<string, unknown>>;
-  const outer = typeof outblob === 'string' ? base64Bytes(outblob) : null;
+  const outer = tsmBlob(text, 'outblob');
   const report = outer === null ? null : unwrap(outer, [...forms, 'configfs-tsm JSON']);
-  const table = typeof auxblob === 'string' && auxblob !== '' ? base64Bytes(auxblob) : null;
-  return report === null ? null : { ...report, table: table ?? report.table };
+  return report === null
+    ? null
+    : {
+        ...report,
+        table: tsmBlob(text, 'auxblob') ?? report.table,
+        provider: tsmField(text, 'provider')?.trim() ?? null,
+      };
 }
 
 export interface CertificateInput {
@@ -159,11 +190,11 @@ export function readCertificateInput(input: Uint8Array): CertificateInput {
         ? { ...none, crls: [input], form: 'DER' }
         : { ...none, certificates: [input], form: 'DER' };
     }
-    const text = textOf(input);
+    const text = decodedText(input);
     if (text?.includes('-----BEGIN ') === true) {
       return readPem(input, text);
     }
-    const coded = text === null ? null : decodedText(text);
+    const coded = text === null ? null : codedText(text);
     if (coded !== null && isOneDerSequence(coded.bytes)) {
       return { ...readCertificateInput(coded.bytes), form: coded.form };
     }
@@ -181,8 +212,8 @@ export function readCertificateInput(input: Uint8Array): CertificateInput {
  * Returns  what is none of these as it is: the verifier says what is wrong with it
  */
 export function readTableInput(input: Uint8Array): Uint8Array {
-  const text = input.length <= MAX_INPUT_BYTES ? textOf(input) : null;
-  const coded = text === null ? null : decodedText(text);
+  const text = input.length <= MAX_INPUT_BYTES ? decodedText(input) : null;
+  const coded = text === null ? null : codedText(text);
   return coded !== null && 'entries' in readCertificateTable(coded.bytes) ? coded.bytes : input;
 }
 
@@ -192,7 +223,7 @@ interface CodedText {
 }
 
 /** What hexadecimal or base64 text stands for; null for other text. */
-function decodedText(text: string): CodedText | null {
+function codedText(text: string): CodedText | null {
   const compact = text.replace(/\s+/g, '');
   if (compact.length % 2 === 0 && /^(0x)?[0-9a-fA-F]+$/.test(compact)) {
     return { bytes: fromHex(compact), form: 'hexadecimal' };
@@ -206,7 +237,9 @@ function readPem(input: Uint8Array, text: string): CertificateInput {
     const certificates = fromPem(text);
     const crls = fromPem(text, 'X509 CRL');
     if (certificates.length + crls.length > 0) {
-      return { certificates, crls, table: null, form: 'PEM' };
+      // Skipped, they would be missed later and nobody would know why.
+      const others = otherCertificateBlocks(text).map((block) => utf8(block.text));
+      return { certificates: [...certificates, ...others], crls, table: null, form: 'PEM' };
     }
   } catch (error) {
     if (!(error instanceof InputError)) {

@@ -39,6 +39,7 @@ import {
 import { decodeReport, productOfReport, type Report, signedBytesOf, wantedKind } from './report.ts';
 import type { UsedList } from './revocation.ts';
 import type { CertificateRole } from './roles.ts';
+import { runtimeDataFindings } from './runtime-data.ts';
 import { signatureFindings } from './signature.ts';
 import {
   AMD_FINGERPRINTS,
@@ -216,6 +217,9 @@ function* judgeEvidence(evidence: Evidence, options: VerifyOptions): Judging<Ver
   const found = [...reportFindings, ...given.findings, ...leafFindings];
   if (leaf === null) {
     found.push(leafMissing(report, given.strangers));
+  }
+  if (report !== null && evidence.runtimeData !== undefined) {
+    found.push(...(yield* runtimeDataFindings(report, evidence.runtimeData)));
   }
   if (report !== null) {
     const fingerprints = [leaf, intermediate, root].flatMap((known) => known?.fingerprint ?? []);

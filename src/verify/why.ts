@@ -24,8 +24,10 @@ import {
 } from '../abi/tcb-version.ts';
 import { certificatesOf, isOneDerSequence } from '../certs/pem.ts';
 import { readCertificateTable } from '../certs/table.ts';
+import { TEST_ROOT_COMMENT } from '../certs/test-root.ts';
 import { copyOf, isZero, reversed, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
+import { printable } from '../lib/text.ts';
 import type { Path } from './cache.ts';
 import { CAUSES, type CauseCode } from './causes.ts';
 import type { CertificatesResult } from './certificates.ts';
@@ -41,9 +43,11 @@ import type { Evidence } from './evidence.ts';
 import { type Finding, type FindingCode, isError } from './findings.ts';
 import { type FormKind, formOf, startsLikeReport } from './form.ts';
 import { readReportInput } from './inputs.ts';
-import { type Report, SIGNATURE_PART_SIZE, signedBytesOf, wantedKind } from './report.ts';
+import { productOfReport, type Report, SIGNATURE_PART_SIZE, signedBytesOf, wantedKind } from './report.ts';
+import { type CertificateRole, issuerRole, subjectCommonName } from './roles.ts';
+import { AMD_FINGERPRINTS } from './trust.ts';
 import type { VerifyResult } from './verify.ts';
-import { Oid } from './x509.ts';
+import { commentOf } from './x509.ts';
 
 /** A cause that explains findings. */
 export interface Explanation {
@@ -78,7 +82,7 @@ export function explainCertificates(
   const refused = { evidence: certificates, errors: errorsAmong(result.findings) };
   const chains = result.chains.flatMap(({ findings, ...chain }) => {
     const path = { chain, findings, errors: errorsAmong(findings) };
-    return [...intermediates(path), ...roots(path)];
+    return [...intermediates(path), ...missingChain(path, leafRole(path)), ...roots(path)];
   });
   return [...certificateForm(refused), ...tableForm(refused), ...listForm(refused), ...chains];
 }
@@ -119,6 +123,7 @@ function* search(evidence: Evidence, result: VerifyResult): Judging<Explanation[
     ...certificateTcb(refused),
     ...certificateChip(refused),
     ...intermediates(refused),
+    ...missingChain(refused, chain.leaf?.role ?? wantedRole(result)),
     ...roots(refused),
     ...(yield* signature(refused)),
   ];
@@ -131,14 +136,20 @@ function explanation(
   cure?: string,
 ): Explanation {
   const row = CAUSES[code];
-  return { code, cause: row.cause, because, cure: cure ?? row.cure, explains };
+  return {
+    code,
+    cause: row.cause,
+    because: printable(because),
+    cure: cure === undefined ? row.cure : printable(cure),
+    explains,
+  };
 }
 
-function reportForm({ evidence: { report }, errors }: Case): Explanation[] {
+function reportForm({ evidence: { report, provider }, errors }: Case): Explanation[] {
   const { kind } = formOf(report);
   // Text of 1184 characters has the length of a report and the version of four letters.
-  const isText = kind !== 'binary' && kind !== 'report' && errors.has('REPORT_VERSION_UNSUPPORTED');
-  if (!errors.has('REPORT_LENGTH_MISMATCH') && !isText) {
+  const isOther = kind !== 'binary' && kind !== 'report' && errors.has('REPORT_VERSION_UNSUPPORTED');
+  if (!errors.has('REPORT_LENGTH_MISMATCH') && !isOther) {
     return [];
   }
   const explains = (['REPORT_LENGTH_MISMATCH', 'REPORT_VERSION_UNSUPPORTED'] as const).filter((code) =>
@@ -163,26 +174,118 @@ function reportForm({ evidence: { report }, errors }: Case): Explanation[] {
     }
     throw error;
   }
-  return [brokenReport(report, explains)];
+  return [brokenReport(report, provider ?? null, explains)];
 }
 
-function brokenReport(report: Uint8Array, explains: readonly FindingCode[]): Explanation {
-  const { kind, is, inner } = formOf(report);
-  const bytes = inner ?? report;
-  const as = inner === null ? '' : `The file ${is}. `;
+/** Layers of text around something else that are taken off to see what it is. */
+const MAX_LAYERS = 3;
+
+function brokenReport(
+  report: Uint8Array,
+  provider: string | null,
+  explains: readonly FindingCode[],
+): Explanation {
+  let form = formOf(report);
+  let bytes = report;
+  let as = '';
+  let isOdd = false;
+  for (let layers = 0; form.inner !== null && layers < MAX_LAYERS; layers++) {
+    as += layers === 0 ? `The file ${form.is}. ` : `What it stands for ${form.is}. `;
+    isOdd ||= form.kind === 'odd hexadecimal';
+    bytes = form.inner;
+    form = formOf(bytes);
+  }
+  const { kind, is } = form;
+  if (kind === 'intel') {
+    return explanation('OTHER_HARDWARE', as === '' ? `It ${is}.` : `${as}Decoded it ${is}.`, explains);
+  }
+  const change = changeAsText(bytes);
+  if (change !== null) {
+    return explanation('REPORT_WENT_THROUGH_TEXT', `${as}${change}`, explains);
+  }
   if (startsLikeReport(bytes)) {
     const more = bytes.length - REPORT_SIZE;
-    return more < 0
-      ? explanation('REPORT_IS_TRUNCATED', `${as}${-more} of ${REPORT_SIZE} bytes are missing.`, explains)
-      : explanation('REPORT_HAS_MORE_BYTES', `${as}${more} bytes follow the ${REPORT_SIZE}.`, explains);
-  }
-  return kind === 'dump'
-    ? explanation('REPORT_IS_DUMP', `It ${is}.`, explains)
-    : explanation(
-        'REPORT_IS_SOMETHING_ELSE',
-        `It ${inner === null ? is : `${is} of something else`}.`,
+    if (more < 0) {
+      return explanation(
+        'REPORT_IS_TRUNCATED',
+        `${as}${-more} of ${REPORT_SIZE} bytes are missing.`,
         explains,
       );
+    }
+    return more === 0 && !isOdd
+      ? explanation(
+          'REPORT_IS_TEXT',
+          `${as}It stands for ${REPORT_SIZE} bytes that begin as a report.`,
+          explains,
+        )
+      : explanation(
+          'REPORT_HAS_MORE_BYTES',
+          `${as}${isOdd ? `${more} bytes and half a byte` : `${more} bytes`} follow the ${REPORT_SIZE}.`,
+          explains,
+        );
+  }
+  if (provider !== null && provider !== SNP_PROVIDER && PROVIDER.test(provider)) {
+    return explanation('OTHER_HARDWARE', `The provider that configfs-tsm names is ${provider}.`, explains);
+  }
+  if (kind === 'dump') {
+    return explanation('REPORT_IS_DUMP', `${as}It ${is}.`, explains);
+  }
+  const because =
+    as !== ''
+      ? `${as}Decoded it ${is}.`
+      : kind === 'json'
+        ? 'It is JSON, and no field outblob (in any case) holds a report in base64.'
+        : `It ${is}.`;
+  return explanation('REPORT_IS_SOMETHING_ELSE', because, explains);
+}
+
+/** What configfs-tsm calls the device of SEV-SNP guests. */
+const SNP_PROVIDER = 'sev_guest';
+/** A name of a device: what else a file of that name holds is not repeated. */
+const PROVIDER = /^[a-z][a-z0-9_]{0,31}$/;
+
+/** What a program that takes bytes for text does to them, and what undoes it. */
+const TEXT_CHANGES: readonly (readonly [because: string, undo: (bytes: Uint8Array) => Uint8Array | null])[] =
+  [
+    ['With CR LF turned back into LF it has the 1184 bytes of a report.', withoutReturns],
+    ['Turned back from UTF-8 into single bytes it has the 1184 bytes of a report.', withoutUtf8],
+    [
+      'Turned back from UTF-8 into single bytes and from CR LF into LF it has the 1184 bytes of a report.',
+      (bytes) => {
+        const single = withoutUtf8(bytes);
+        return single === null ? null : withoutReturns(single);
+      },
+    ],
+  ];
+
+/** In which of these ways a report was changed; null where undoing none of them gives one. */
+function changeAsText(bytes: Uint8Array): string | null {
+  // Each byte becomes two at most, and two and a CR with both changes.
+  if (bytes.length <= REPORT_SIZE || bytes.length > 3 * REPORT_SIZE) {
+    return null;
+  }
+  for (const [because, undo] of TEXT_CHANGES) {
+    const whole = undo(bytes);
+    if (whole?.length === REPORT_SIZE && startsLikeReport(whole)) {
+      return because;
+    }
+  }
+  return null;
+}
+
+function withoutReturns(bytes: Uint8Array): Uint8Array {
+  return bytes.filter((byte, i) => byte !== 0x0d || bytes[i + 1] !== 0x0a);
+}
+
+/** Null for what is no UTF-8 of characters up to 0xff. */
+function withoutUtf8(bytes: Uint8Array): Uint8Array | null {
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    const codes = Array.from(text, (character) => character.codePointAt(0)!);
+    return codes.every((code) => code <= 0xff) ? Uint8Array.from(codes) : null;
+  } catch {
+    return null;
+  }
 }
 
 const CERTIFICATE_GUIDS: readonly string[] = [VCEK_GUID, VLEK_GUID, ASK_GUID, ARK_GUID];
@@ -217,7 +320,9 @@ const FORM_CAUSES: Readonly<Partial<Record<FormKind, CauseCode>>> = {
   'cut der': 'CERT_IS_TRUNCATED',
   'cut pem': 'CERT_IS_TRUNCATED',
   'private key': 'CERT_IS_PRIVATE_KEY',
+  'other pem': 'CERT_IS_OTHER_PEM',
   page: 'CERT_IS_ERROR_PAGE',
+  json: 'CERT_IS_ERROR_PAGE',
   text: 'CERT_IS_ERROR_PAGE',
 };
 
@@ -315,10 +420,11 @@ function missingLeaf({ evidence, result: { report, product }, errors }: Case): E
     const cure = `Fetch ${vcekUrl(report, 'Milan')} or, if the chip is not known there, ${vcekUrl(report, 'Genoa')}`;
     return [...found, explanation('NO_CERTIFICATE', because, explains, cure)];
   }
-  const because = `The report is of a ${product} part and of REPORTED_TCB ${formatTcb(decodeTcb(report.reported_tcb, product), product)}.`;
+  const says = productOfReport(report) === null ? 'By the option given the report' : 'The report';
+  const because = `${says} is of a ${product} part and of REPORTED_TCB ${formatTcb(decodeTcb(report.reported_tcb, product), product)}.`;
   // The key service answers 404 to a URL of the old form, and its page is then found in the place of the certificate.
   const isPage = givenCertificates(evidence).some(({ bytes }) =>
-    ['page', 'text', 'empty'].includes(formOf(bytes).kind),
+    ['page', 'json', 'text', 'empty'].includes(formOf(bytes).kind),
   );
   const code = product === 'Turin' && isPage ? 'TURIN_URL' : 'NO_CERTIFICATE';
   return [...found, explanation(code, because, explains, `Fetch ${vcekUrl(report, product)}`)];
@@ -370,24 +476,70 @@ function certificateKind({ result, errors }: Case): Explanation[] {
   return [];
 }
 
-function certificateLine({ result: { report, product, chain }, errors }: Case): Explanation[] {
+/** What a wrong product line makes of a report and a certificate that belong together. */
+const EXPLAINED_BY_OPTION = ['PRODUCT_MISMATCH', 'TCB_MISMATCH', 'TCB_RESERVED_NOT_ZERO'] as const;
+
+/**
+ * What shows that the product line given as an option is wrong: the report names another, or the key of a certificate
+ * of another line has signed it and is for its TCB.
+ *
+ * Returns  null where nothing does
+ */
+function wrongOption({ result: { report, product, chain, findings }, errors }: Case): string | null {
+  if (!errors.has('PRODUCT_MISMATCH') || report === null || product === null) {
+    return null;
+  }
+  const own = productOfReport(report);
+  if (own !== null) {
+    const given = findings.find(
+      ({ code, where }) => code === 'PRODUCT_MISMATCH' && where === OWN_PRODUCT,
+    )?.expected;
+    return given === undefined ? null : `The option says ${given}, the CPUID bytes of the report ${own}.`;
+  }
+  // A report that names no line has the one of the option, or else that of its certificate.
+  const { role = null, endorsement = null } = chain.leaf ?? {};
+  const certified = endorsement?.tcb ?? null;
+  if (role === null || role.product === product || certified === null || errors.has('SIGNATURE_MISMATCH')) {
+    return null;
+  }
+  return sameParts(certified, decodeTcb(report.reported_tcb, role.product), role.product)
+    ? `The option says ${product}; the key of a ${role.kind} of ${role.product} has signed the report and is for its TCB.`
+    : null;
+}
+
+const OWN_PRODUCT = 'report[0x188].cpuid_fam_id';
+
+function certificateLine(refused: Case): Explanation[] {
+  const { result, errors } = refused;
+  const { report, product, chain } = result;
+  const found: Explanation[] = [];
+  const option = wrongOption(refused);
+  if (option !== null) {
+    const explains = EXPLAINED_BY_OPTION.filter((code) => errors.has(code));
+    found.push(explanation('PRODUCT_OPTION_WRONG', option, explains));
+  }
   const role = chain.leaf?.role ?? null;
   if (
     !errors.has('PRODUCT_MISMATCH') ||
     report === null ||
     role === null ||
     product === null ||
-    role.product === product
+    role.product === product ||
+    (option !== null && productOfReport(report) === null)
   ) {
-    return [];
+    return found;
   }
-  const because = `The report is of a ${product} part, the ${role.kind} was issued for ${role.product}.`;
+  const isNamed = productOfReport(report) !== null;
+  const because = isNamed
+    ? `The report is of a ${product} part, the ${role.kind} was issued for ${role.product}.`
+    : `The option says that the report is of a ${product} part, the ${role.kind} was issued for ${role.product}.`;
   const cure =
     wantedKind(report) === 'VCEK' && !isZero(report.chip_id)
-      ? `Fetch ${vcekUrl(report, product)}`
+      ? `${isNamed ? '' : 'If the option is right: '}Fetch ${vcekUrl(report, product)}`
       : undefined;
   const explains = ['PRODUCT_MISMATCH', 'SIGNATURE_MISMATCH', 'TCB_MISMATCH', 'CHIP_ID_MISMATCH'] as const;
   return [
+    ...found,
     explanation(
       'CERT_OF_ANOTHER_LINE',
       because,
@@ -397,10 +549,15 @@ function certificateLine({ result: { report, product, chain }, errors }: Case): 
   ];
 }
 
-function certificateTcb({ result, errors }: Case): Explanation[] {
+function certificateTcb(refused: Case): Explanation[] {
+  const { result, errors } = refused;
   const { report, product, chain } = result;
   const certified = chain.leaf?.endorsement?.tcb ?? null;
   if (!errors.has('TCB_MISMATCH') || report === null || product === null || certified === null) {
+    return [];
+  }
+  // Read by the layout of another line the parts of a TCB mean nothing.
+  if (productOfReport(report) === null && wrongOption(refused) !== null) {
     return [];
   }
   const explains = ['TCB_MISMATCH', 'SIGNATURE_MISMATCH'] as const;
@@ -497,12 +654,63 @@ function intermediates({ chain, findings, errors }: RefusedPath): Explanation[] 
   return [];
 }
 
+/** What the leaf is, or would be below the authorities there are; null without any. */
+function leafRole({ chain: { leaf, intermediate, root } }: RefusedPath): CertificateRole | null {
+  const authority = intermediate?.role ?? root?.role ?? null;
+  return (
+    leaf?.role ??
+    (authority === null
+      ? null
+      : { kind: authority.kind === 'ASVK' ? 'VLEK' : 'VCEK', product: authority.product })
+  );
+}
+
+/** What the report wants for a leaf, where there is none. */
+function wantedRole({ report, product }: VerifyResult): CertificateRole | null {
+  const kind = report === null ? null : wantedKind(report);
+  return kind === null || product === null ? null : { kind, product };
+}
+
+/** The intermediate and the root, where there is nothing in their place. */
+function missingChain({ findings }: RefusedPath, role: CertificateRole | null): Explanation[] {
+  if (role === null) {
+    return [];
+  }
+  const issuer = issuerRole(role);
+  const missing = (
+    [
+      ['INTERMEDIATE_MISSING', issuer],
+      ['ROOT_MISSING', issuerRole(issuer)],
+    ] as const
+  ).filter(([code]) => findings.some((found) => found.code === code));
+  const other = findings.find(({ code }) => code === 'INTERMEDIATE_MISSING')?.actual ?? 'none';
+  // Where another intermediate stands, that is the cause, and its cure brings the root along.
+  if (missing.length === 0 || other !== 'none') {
+    return [];
+  }
+  const names = missing.map(([, { kind, product }]) => `${kind} (${subjectCommonName({ kind, product })})`);
+  const because = `${names.join(' and ')} ${names.length === 1 ? 'is' : 'are'} not among what was given.`;
+  const path = role.kind === 'VLEK' ? 'vlek' : 'vcek';
+  return [
+    explanation(
+      'CHAIN_MISSING',
+      because,
+      missing.map(([code]) => code),
+      `Fetch ${KEY_SERVICE}/${path}/v1/${role.product}/cert_chain`,
+    ),
+  ];
+}
+
 function roots({ chain: { root, leaf }, findings, errors }: RefusedPath): Explanation[] {
   const found: Explanation[] = [];
-  const comment = root?.certificate.extensions.find(({ oid }) => oid === Oid.nsComment);
-  if (errors.has('ROOT_UNTRUSTED') && comment !== undefined) {
-    const text = new TextDecoder().decode(comment.value.subarray(2));
-    found.push(explanation('SOFTSNP_ROOT', `The root says of itself: ${text}.`, ['ROOT_UNTRUSTED']));
+  if (errors.has('ROOT_UNTRUSTED') && root !== null) {
+    if (AMD_FINGERPRINTS.has(root.fingerprint)) {
+      const because = `Its SHA-256 is the one that is pinned as AMD’s: ${root.fingerprint}.`;
+      found.push(explanation('AMD_ROOT_NOT_NAMED', because, ['ROOT_UNTRUSTED']));
+    } else if (commentOf(root.certificate) === TEST_ROOT_COMMENT) {
+      const because = 'Its comment is that of softsnp’s certificates, which anybody can write.';
+      found.push(explanation('SOFTSNP_ROOT', because, ['ROOT_UNTRUSTED']));
+    }
   }
   const expired = findings.find(({ code, where }) => code === 'CERT_EXPIRED' && where.startsWith('VLEK'));
   if (expired !== undefined && leaf !== null) {
@@ -594,9 +802,12 @@ function* lostCpuid(message: Uint8Array, report: Report, point: Uint8Array): Jud
   return null;
 }
 
+/** AMD's key service. */
+const KEY_SERVICE = 'https://kdsintf.amd.com';
+
 /** URL at AMD's key service of the VCEK that signed a report. */
 export function vcekUrl(report: Report, product: ProductLine): string {
   const chip = product === 'Turin' ? report.chip_id.subarray(0, 8) : report.chip_id;
   const tcb = decodeTcb(report.reported_tcb, product);
-  return `https://kdsintf.amd.com/vcek/v1/${product}/${toHex(chip)}?${splQuery(tcb, product)}`;
+  return `${KEY_SERVICE}/vcek/v1/${product}/${toHex(chip)}?${splQuery(tcb, product)}`;
 }

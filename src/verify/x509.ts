@@ -7,6 +7,7 @@
 
 import { equalBytes, fromHex, startsWith, toHex } from '../lib/bytes.ts';
 import { InputError } from '../lib/errors.ts';
+import { printable } from '../lib/text.ts';
 import {
   contentOf,
   type DerNode,
@@ -32,9 +33,9 @@ const MAX_CRL_NODES = 8192;
 export interface Name {
   /** DER of the whole name: names are compared by these bytes. */
   readonly der: Uint8Array;
-  /** The one common name, or null when there is none or more than one. */
+  /** The one common name as it may be shown, or null when there is none or more than one. */
   readonly commonName: string | null;
-  /** All attributes in order, for people: OU=Engineering, C=US ... */
+  /** All attributes in order, for people and as they may be shown: OU=Engineering, C=US ... */
   readonly text: string;
 }
 
@@ -238,6 +239,25 @@ export function decodeRevocationList(der: Uint8Array): RevocationList {
   };
 }
 
+/** The Netscape comment of a certificate as its issuer wrote it; null where there is none or it is no IA5String. */
+export function commentOf({ extensions }: Certificate): string | null {
+  const value = extensions.find(({ oid }) => oid === Oid.nsComment)?.value;
+  if (value === undefined || value[0] !== Tag.IA5_STRING) {
+    return null;
+  }
+  try {
+    return textOf(
+      value,
+      decodeDer(value, { what: 'nsComment', maxBytes: MAX_CERTIFICATE_BYTES, maxNodes: 1 }),
+    );
+  } catch (error) {
+    if (error instanceof InputError) {
+      return null;
+    }
+    throw error;
+  }
+}
+
 function sequenceOf(bytes: Uint8Array, node: DerNode, what: string): DerSequence {
   if (node.tag !== Tag.SEQUENCE) {
     failAt(what, node, 'not a SEQUENCE');
@@ -311,8 +331,8 @@ function nameOf(bytes: Uint8Array, node: DerNode, what: string): Name {
   }
   return {
     der: derOf(bytes, node),
-    commonName: commonNames.length === 1 ? commonNames[0]! : null,
-    text: texts.join(', '),
+    commonName: commonNames.length === 1 ? printable(commonNames[0]!) : null,
+    text: printable(texts.join(', ')),
   };
 }
 

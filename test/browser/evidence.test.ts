@@ -7,7 +7,7 @@ import { readPolicy, withDemand } from '../../console/src/judge.ts';
 import { ARK_GUID, ASK_GUID, VCEK_GUID } from '../../src/abi/cert-table.ts';
 import { toPem } from '../../src/certs/pem.ts';
 import { encodeCertificateTable } from '../../src/certs/table.ts';
-import { toHex, utf8 } from '../../src/lib/bytes.ts';
+import { concat, fromHex, toHex, utf8 } from '../../src/lib/bytes.ts';
 import { AT_MS, forge, judge } from '../verify/soft.ts';
 
 const milan = forge('Milan');
@@ -75,12 +75,24 @@ describe('a dropped file', () => {
     ],
     ['an error page', 'x', utf8('<html>404</html>'), 'certificates', 'unreadable'],
     ['a broken table', 'auxblob', table.subarray(0, 40), 'table', 'no table'],
+    [
+      'a quote of Intel',
+      'x',
+      concat(fromHex('0400020081000000'), new Uint8Array(4000)),
+      'report',
+      'not 1184 bytes',
+    ],
     ['a log', 'trace.jsonl', utf8('{"step":1}\n{"step":2}\n'), 'ignored', 'no evidence'],
     ['nothing', 'x', new Uint8Array(0), 'ignored', 'no evidence'],
   ] as const)('%s is taken for what it is', (_, name, bytes, kind, contents) => {
     const item = takeFile(name, bytes);
     expect(item.kind).toBe(kind);
     expect(item.contents).toContain(contents);
+  });
+
+  it('is named without what a page or a terminal would obey', () => {
+    expect(takeFile('a\u202egnp.bin', report).name).toBe('a\\u{202e}gnp.bin');
+    expect(rootsOf('\u001b.pem', ark)).toMatchObject([{ name: '\\u{1b}.pem' }]);
   });
 
   it('can be taken for something else by whoever dropped it', () => {

@@ -22,7 +22,7 @@ import {
 } from '../../src/abi/cert-table.ts';
 import { toPem } from '../../src/certs/pem.ts';
 import { encodeCertificateTable } from '../../src/certs/table.ts';
-import { toHex } from '../../src/lib/bytes.ts';
+import { concat, fromHex, toHex, utf8 } from '../../src/lib/bytes.ts';
 import { forge } from './soft.ts';
 import { type Typed, typed } from './typed.ts';
 
@@ -55,6 +55,14 @@ const folderOf = (name: string, files: Readonly<Record<string, Uint8Array | stri
   }
   return join(directory, name);
 };
+
+/** A name of nothing but a common name. */
+function commonName(text: string): Uint8Array {
+  const value = utf8(text);
+  const attribute = concat(fromHex('06035504030c'), Uint8Array.of(value.length), value);
+  const { length } = attribute;
+  return concat(Uint8Array.of(0x30, length + 4, 0x31, length + 2, 0x30, length), attribute);
+}
 
 const reportPath = file('report.bin', report);
 const verify = (words: readonly string[], path = reportPath): Promise<Typed> =>
@@ -114,6 +122,44 @@ describe('a folder of certificates', () => {
     expect(out).toContain('CERT_IS_ERROR_PAGE');
     expect(out).toContain('with-page/vcek is an HTML or XML page');
     expect(out).not.toContain('notes');
+  });
+
+  it('may hold the report: it is neither taken for a certificate nor blamed', async () => {
+    const files = {
+      'vcek-report.bin': report,
+      'cert-report.b64': Buffer.from(report).toString('base64'),
+      outblob: report,
+      'vcek.der': leaf,
+    };
+    const whole = folderOf('with-report', { ...files, 'chain.pem': chainPem });
+    expect((await verify(['--certs', whole])).code).toBe(0);
+    const certs = folderOf('with-report-alone', files);
+    const { code, out } = await typed([
+      'verify',
+      'report',
+      reportPath,
+      '--no-crl',
+      '--certs',
+      certs,
+      '--json',
+    ]);
+    const { why } = JSON.parse(out);
+    expect([code, why.map(({ code: cause }: { code: string }) => cause)]).toEqual([3, ['CHAIN_MISSING']]);
+    expect(out).not.toContain('with-report-alone/');
+  });
+
+  it('is named without what a terminal would obey, also where a file of it cannot be read', async () => {
+    const certs = folderOf('hostile', { '\u001b[2J\u009b\u202e.pem': '<html>', 'chain.pem': chainPem });
+    for (const words of [[], ['--json']]) {
+      const { out } = await verify(['--certs', certs, ...words]);
+      expect(out).toContain(words.length === 0 ? '\\u{1b}[2J' : '\\\\u{1b}[2J');
+      expect(out.replaceAll('\n', '')).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+    }
+    const shown = await typed(['show', 'certs', certs]);
+    expect(shown.out.replaceAll('\n', '')).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+    symlinkSync('nowhere', join(certs, '\u001b]0;x\u0007.pem'));
+    const { code, err } = await verify(['--certs', certs]);
+    expect([code, err]).toEqual([1, expect.stringContaining('\\u{1b}]0;x\\u{7}.pem: ENOENT')]);
   });
 
   it('may be given under --crl', async () => {
@@ -183,6 +229,51 @@ describe('certificates as text', () => {
   it('are read in hexadecimal', async () => {
     const certs = folderOf('hex', { 'vcek.txt': toHex(leaf), 'ask.txt': toHex(ask), 'ark.txt': toHex(ark) });
     expect((await verify(['--certs', certs])).code).toBe(0);
+  });
+});
+
+describe('text with a byte order mark', () => {
+  it('is read under --certs, --trust, --crl and --table', async () => {
+    const pem = file('bom.pem', `\ufeff${toPem(leaf)}${chainPem}`);
+    const root = file('root-bom.pem', `\ufeff${toPem(ark)}`);
+    const list = file('crl-bom.pem', `\ufeff${toPem(milan.crl(), 'X509 CRL')}`);
+    const words = ['verify', 'report', reportPath, '--trust', root, '--crl', list];
+    expect((await typed([...words, '--certs', pem])).code).toBe(0);
+    const coded = file('table-bom.b64', `\ufeff${Buffer.from(table).toString('base64')}`);
+    expect((await typed([...words, '--table', coded])).code).toBe(0);
+    expect((await typed(['show', 'certs', pem])).out).toContain('SEV-VCEK');
+  });
+});
+
+describe('a folder of configfs-tsm', () => {
+  it('whose provider is another than sev_guest is said to be evidence of other hardware', async () => {
+    const quote = folderOf('tdx', { outblob: new Uint8Array(4000).fill(7), provider: 'tdx_guest\n' });
+    const { code, out } = await verify([], quote);
+    expect([code, out]).toEqual([2, expect.stringContaining('OTHER_HARDWARE')]);
+    expect(out).toContain('The provider that configfs-tsm names is tdx_guest.');
+    const own = folderOf('snp', { outblob: new Uint8Array(4000).fill(7), provider: 'sev_guest\n' });
+    expect((await verify([], own)).out).toContain('REPORT_IS_SOMETHING_ELSE');
+  });
+});
+
+describe('names in certificates', () => {
+  it('are shown without what a terminal would obey', async () => {
+    const csp = file('csp.der', milan.leaf('VLEK', { csp: 'CN=cloud\u009b31m' }));
+    const subject = file('subject.der', milan.leaf('VCEK', { subject: commonName('a\u009b2J\u202eb') }));
+    for (const path of [csp, subject]) {
+      for (const words of [
+        ['show', 'certs', path],
+        ['show', 'certs', path, '--json'],
+        ['verify', 'report', reportPath, '--certs', path],
+        ['verify', 'report', reportPath, '--certs', path, '--json'],
+        ['verify', 'certs', path, '--json'],
+      ]) {
+        const { out } = await typed(words);
+        expect(out.length).toBeGreaterThan(100);
+        expect(out.replaceAll('\n', '')).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+      }
+    }
+    expect((await typed(['show', 'certs', subject])).out).toContain('CN=a\\u{9b}2J\\u{202e}b');
   });
 });
 

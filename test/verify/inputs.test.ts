@@ -2,12 +2,12 @@
 /** Reports and certificates in every form people have them in. */
 import { describe, expect, it } from 'vitest';
 import { VCEK_GUID } from '../../src/abi/cert-table.ts';
-import { toPem } from '../../src/certs/pem.ts';
+import { certificatesOf, toPem } from '../../src/certs/pem.ts';
 import { encodeCertificateTable } from '../../src/certs/table.ts';
 import { concat, toHex, utf8, writeU32 } from '../../src/lib/bytes.ts';
 import { InputError } from '../../src/lib/errors.ts';
-import { readCertificateInput, readReportInput, verifyEvidence } from '../../src/verify/index.ts';
-import { crypto, errorsOf, forge } from './soft.ts';
+import { explain, readCertificateInput, readReportInput, verifyEvidence } from '../../src/verify/index.ts';
+import { crypto, errorsOf, forge, judge } from './soft.ts';
 import { HAVE_VECTORS, vector } from './vectors.ts';
 
 const milan = forge('Milan');
@@ -24,6 +24,7 @@ function response(status: number, body: Uint8Array, size: number): Uint8Array {
   return out;
 }
 
+const utf16 = (text: string): Uint8Array => Uint8Array.from(Buffer.from(`\ufeff${text}`, 'utf16le'));
 const hcl = concat(utf8('HCLA'), new Uint8Array(28), report, new Uint8Array(1384));
 
 describe('a report', () => {
@@ -35,6 +36,9 @@ describe('a report', () => {
     ['base64', utf8(base64(report)), ['base64']],
     ['base64 in lines', utf8(`${base64(report).replace(/.{76}/g, '$&\r\n')}\r\n`), ['base64']],
     ['base64url without padding', utf8(Buffer.from(report).toString('base64url')), ['base64']],
+    ['hexadecimal behind a byte order mark', utf8(`\ufeff${toHex(report)}\n`), ['hexadecimal']],
+    ['base64 behind a byte order mark', utf8(`\ufeff${base64(report)}\r\n`), ['base64']],
+    ['base64 in UTF-16, as PowerShell redirects it', utf16(`${base64(report)}\r\n`), ['base64']],
     ['MSG_REPORT_RSP of 4000 bytes', response(0, report, 4000), ['MSG_REPORT_RSP']],
     ['MSG_REPORT_RSP of 1216 bytes', response(0, report, 1216), ['MSG_REPORT_RSP']],
     ['Azure HCL report', hcl, ['Azure HCL report']],
@@ -44,6 +48,16 @@ describe('a report', () => {
     [
       'configfs-tsm JSON',
       utf8(JSON.stringify({ outblob: base64(report), auxblob: base64(table), provider: 'sev_guest' })),
+      ['configfs-tsm JSON'],
+    ],
+    [
+      'JSON of go-configfs-tsm, behind a byte order mark',
+      utf8(`\ufeff${JSON.stringify({ Provider: 'sev_guest\n', OutBlob: base64(report), AuxBlob: null })}`),
+      ['configfs-tsm JSON'],
+    ],
+    [
+      'JSON with a name that is not in ASCII',
+      utf8(JSON.stringify({ von: 'Büro', outblob: base64(report) })),
       ['configfs-tsm JSON'],
     ],
   ];
@@ -60,12 +74,23 @@ describe('a report', () => {
     expect(readReportInput(report).table).toBeNull();
   });
 
+  it('brings table and provider along whatever the case of their names', () => {
+    const fields = { Provider: 'sev_guest\n', OutBlob: base64(report), AuxBlob: base64(table) };
+    expect(readReportInput(utf8(JSON.stringify(fields)))).toMatchObject({
+      report,
+      table,
+      provider: 'sev_guest',
+    });
+  });
+
   it('is not made up where there is none: such input comes back as it is', () => {
     for (const input of [
       new Uint8Array(0),
       utf8('hello'),
       utf8('{}'),
       utf8('{"outblob": 3}'),
+      utf8('{"outblob": "AA==", "OutBlob": "AA=="}'),
+      utf8('{"outblob": null}'),
       utf8('{broken'),
       report.subarray(0, 1000),
       concat(report, new Uint8Array(7)),
@@ -111,6 +136,41 @@ describe('certificates', () => {
       form: 'base64',
     });
     expect(readCertificateInput(table)).toEqual({ certificates: [], crls: [], table, form: 'table' });
+  });
+
+  it.each([
+    ['a byte order mark', (pem: string) => utf8(`\ufeff${pem}`)],
+    ['a comment that is not in ASCII', (pem: string) => utf8(`# Zertifikat für Prüfung\n${pem}`)],
+    ['a comment in Latin-1', (pem: string) => Uint8Array.from(Buffer.from(`# für\n${pem}`, 'latin1'))],
+    ['PowerShell’s UTF-16', utf16],
+  ])('are found in PEM with %s', (_, written) => {
+    const pem = toPem(leaf) + toPem(crl, 'X509 CRL');
+    expect(readCertificateInput(written(pem))).toEqual({
+      certificates: [leaf],
+      crls: [crl],
+      table: null,
+      form: 'PEM',
+    });
+  });
+
+  it.each(['TRUSTED CERTIFICATE', 'X509 CERTIFICATE', 'PKCS7', 'PKCS #7 SIGNED DATA', 'CMS'])(
+    'under the label %s are not skipped: they are certificates that cannot be read',
+    (label) => {
+      const other = toPem(leaf, label);
+      const { certificates, form } = readCertificateInput(utf8(toPem(leaf) + other + toPem(leaf)));
+      expect([certificates, form]).toEqual([[leaf, leaf, utf8(other.trimEnd())], 'PEM']);
+      const result = judge({ report, certificates: [...certificates, ...milan.chain()] });
+      expect(errorsOf(result)).toContain('CERT_MALFORMED');
+      const said = explain({ report, certificates }, result, crypto).map(({ because }) => because);
+      expect(said).toContain(`certificates[2] is PEM of ${label}.`);
+      expect(() => certificatesOf(utf8(toPem(leaf) + other))).toThrow(label);
+    },
+  );
+
+  it('are found beside keys, requests and parameters, which are none', () => {
+    const others = ['EC PARAMETERS', 'PUBLIC KEY', 'CERTIFICATE REQUEST', 'PRIVATE KEY'];
+    const pem = others.map((label) => toPem(Uint8Array.of(0x30, 0), label)).join('') + toPem(leaf);
+    expect(readCertificateInput(utf8(pem)).certificates).toEqual([leaf]);
   });
 
   it('of version 1 are certificates, though they begin with an INTEGER as revocation lists do', () => {

@@ -8,9 +8,10 @@ import { encodeTcb } from '../../src/abi/tcb-version.ts';
 import { toPem } from '../../src/certs/pem.ts';
 import { encodeCertificateTable } from '../../src/certs/table.ts';
 import { validity } from '../../src/cli/vectors/der.ts';
-import { concat, toHex, utf8, writeU32 } from '../../src/lib/bytes.ts';
+import { concat, fromHex, toHex, utf8, writeU32 } from '../../src/lib/bytes.ts';
 import { seededRandom } from '../../src/os/node-crypto.ts';
 import {
+  AMD_ROOTS,
   CAUSES,
   type CauseCode,
   type Evidence,
@@ -18,6 +19,8 @@ import {
   explain,
   explainAsync,
   explainCertificates,
+  VerifyCache,
+  type VerifyCrypto,
   type VerifyOptions,
   verifyCertificates,
   webVerifyCrypto,
@@ -31,6 +34,8 @@ const chain = milan.chain();
 const leaf = milan.leaf();
 const report = milan.report();
 const trust = [milan.authority.ark, genoa.authority.ark, turin.authority.ark];
+/** With two line feeds in it and no CR LF. */
+const lineFed = milan.report({ fields: { report_data: new Uint8Array(64).fill(0x61).fill(0x0a, 9, 11) } });
 const YEAR_MS = 365 * 86_400_000;
 
 const tcb = (changes: Partial<typeof milan.tcb>) => ({ ...milan.tcb, ...changes });
@@ -40,7 +45,7 @@ interface Happening {
   readonly code: CauseCode;
   readonly what: string;
   readonly evidence: Evidence;
-  readonly options?: Partial<VerifyOptions>;
+  readonly options?: Partial<VerifyOptions> & { readonly crypto?: VerifyCrypto };
 }
 
 const certificates = [leaf, ...chain];
@@ -407,12 +412,148 @@ const happenings: readonly Happening[] = [
     evidence: { report, table: seededRandom(1).bytes(4096) },
   },
   {
+    code: 'REPORT_IS_TEXT',
+    what: 'the report as go-configfs-tsm writes it',
+    evidence: { report: goJson({ OutBlob: report }), certificates },
+  },
+  {
+    code: 'REPORT_IS_TRUNCATED',
+    what: 'half a report in JSON',
+    evidence: { report: goJson({ OutBlob: report.subarray(0, 512) }), certificates },
+  },
+  {
+    code: 'REPORT_HAS_MORE_BYTES',
+    what: 'one digit too many',
+    evidence: { report: utf8(`${toHex(report)}0`), certificates },
+  },
+  {
+    code: 'REPORT_WENT_THROUGH_TEXT',
+    what: 'line ends changed as on Windows',
+    evidence: { report: withReturns(lineFed), certificates },
+  },
+  {
+    code: 'REPORT_WENT_THROUGH_TEXT',
+    what: 'bytes taken for Latin-1 and written in UTF-8',
+    evidence: { report: utf8(Buffer.from(report).toString('latin1')), certificates },
+  },
+  {
+    code: 'REPORT_WENT_THROUGH_TEXT',
+    what: 'both, and in base64 after that',
+    evidence: {
+      report: utf8(
+        Buffer.from(withReturns(utf8(Buffer.from(lineFed).toString('latin1')))).toString('base64'),
+      ),
+      certificates,
+    },
+  },
+  { code: 'OTHER_HARDWARE', what: 'a TDX quote', evidence: { report: quote(4, 0x81), certificates } },
+  {
+    code: 'OTHER_HARDWARE',
+    what: 'an SGX quote in JSON',
+    evidence: { report: goJson({ outblob: quote(3, 0) }), certificates },
+  },
+  { code: 'OTHER_HARDWARE', what: 'an EPID quote', evidence: { report: epidQuote(), certificates } },
+  {
+    code: 'OTHER_HARDWARE',
+    what: 'Azure’s HCL report of a TDX VM',
+    evidence: { report: hclOfTdx(), certificates },
+  },
+  {
+    code: 'OTHER_HARDWARE',
+    what: 'something unknown of which configfs-tsm says that it is from tdx_guest',
+    evidence: { report: seededRandom(2).bytes(4000), provider: 'tdx_guest', certificates },
+  },
+  {
+    code: 'PRODUCT_OPTION_WRONG',
+    what: 'Genoa for a version 2 report of Milan',
+    evidence: { report: milan.report({ version: 2 }), certificates },
+    options: { product: 'Genoa' },
+  },
+  {
+    code: 'PRODUCT_OPTION_WRONG',
+    what: 'Turin for a version 2 report of Milan',
+    evidence: { report: milan.report({ version: 2 }), certificates },
+    options: { product: 'Turin' },
+  },
+  {
+    code: 'PRODUCT_OPTION_WRONG',
+    what: 'Genoa for a version 3 report of Milan',
+    evidence: { report, certificates },
+    options: { product: 'Genoa' },
+  },
+  {
+    code: 'CHAIN_MISSING',
+    what: 'the leaf alone',
+    evidence: { report, certificates: [leaf] },
+    options: { trust: 'amd' },
+  },
+  {
+    code: 'CHAIN_MISSING',
+    what: 'no root',
+    evidence: { report, certificates: [leaf, chain[0]!] },
+    options: { trust: 'amd' },
+  },
+  {
+    code: 'CERT_IS_OTHER_PEM',
+    what: 'as openssl x509 -trustout writes it',
+    evidence: { report, certificates: [utf8(toPem(leaf, 'TRUSTED CERTIFICATE')), ...chain] },
+  },
+  {
+    code: 'AMD_ROOT_NOT_NAMED',
+    what: 'the root of AMD where another was named',
+    evidence: { report, certificates },
+    options: { trust: [genoa.authority.ark], cache: new VerifyCache(), crypto: withAmdRoot() },
+  },
+  {
     code: 'CRL_IS_SOMETHING_ELSE',
     what: 'a page',
     evidence: { report, certificates, crls: [utf8('<html>429</html>')] },
     options: { crl: 'require' },
   },
 ];
+
+function goJson(fields: Readonly<Record<string, Uint8Array>>): Uint8Array {
+  const coded = Object.entries(fields).map(([name, data]) => [name, Buffer.from(data).toString('base64')]);
+  return utf8(JSON.stringify(Object.fromEntries(coded)));
+}
+
+function withReturns(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from([...bytes].flatMap((byte) => (byte === 0x0a ? [0x0d, 0x0a] : [byte])));
+}
+
+/** With the vendor id that all of Intel's quoting enclaves have. */
+function quote(version: number, tee: number): Uint8Array {
+  const out = seededRandom(3).bytes(4600);
+  writeU32(out, 0, version | (2 << 16));
+  writeU32(out, 4, tee);
+  out.set(fromHex('939a7233f79c4ca9940a0db3957f0607'), 12);
+  return out;
+}
+
+function epidQuote(): Uint8Array {
+  const out = new Uint8Array(432 + 4 + 680);
+  writeU32(out, 0, 2);
+  out[10] = 0x0b;
+  writeU32(out, 432, 680);
+  return out;
+}
+
+function hclOfTdx(): Uint8Array {
+  const out = new Uint8Array(2600);
+  out.set(utf8('HCLA'));
+  writeU32(out, 0x20, 0x81);
+  writeU32(out, 0x4c8, 4);
+  return out;
+}
+
+/** As if the root of softsnp were one that is pinned. */
+function withAmdRoot(): VerifyCrypto {
+  const ark = toHex(milan.authority.ark);
+  return {
+    ...crypto,
+    sha256Hex: (data) => (toHex(data) === ark ? AMD_ROOTS[0]!.sha256 : crypto.sha256Hex(data)),
+  };
+}
 
 function overlapping(): Uint8Array {
   const out = table.slice();
@@ -434,7 +575,16 @@ function response(status: number, body: Uint8Array): Uint8Array {
   return out;
 }
 
-const causesOf = (evidence: Evidence, options: Partial<VerifyOptions> = {}): Explanation[] => {
+const nameOf = (commonName: string): Uint8Array => {
+  const text = utf8(commonName);
+  const attribute = concat(fromHex('06035504030c'), Uint8Array.of(text.length), text);
+  return concat(
+    Uint8Array.of(0x30, attribute.length + 4, 0x31, attribute.length + 2, 0x30, attribute.length),
+    attribute,
+  );
+};
+
+const causesOf = (evidence: Evidence, options: Happening['options'] = {}): Explanation[] => {
   const result = judge(evidence, { trust, ...options });
   expect(result.ok).toBe(false);
   return explain(evidence, result, crypto);
@@ -467,6 +617,124 @@ describe('why not', () => {
     expect(cause!.cure).toMatch(/\/vcek\/v1\/Milan\/.* or, .*\/vcek\/v1\/Genoa\//);
   });
 
+  it.each([
+    ['Genoa', 2],
+    ['Turin', 2],
+    ['Genoa', 3],
+  ] as const)(
+    'blames the option %s for a version %d report of Milan, and nothing else',
+    (product, version) => {
+      const found = causesOf({ report: milan.report({ version }), certificates }, { product });
+      expect(found.map(({ code }) => code)).toEqual(['PRODUCT_OPTION_WRONG']);
+      expect(found[0]!.because).toContain(`The option says ${product}`);
+      expect(JSON.stringify(found)).not.toContain('https:');
+    },
+  );
+
+  it('does not make a fact of what the option says', () => {
+    const [missing] = causesOf({ report: milan.report({ version: 2 }) }, { product: 'Genoa' });
+    expect(missing!.because).toMatch(/^By the option given the report is of a Genoa part/);
+    const unknown = milan.report({
+      fields: { cpuid_fam_id: 0, cpuid_mod_id: 0 },
+      after: (b) => b.fill(1, 0x50, 0x51),
+    });
+    const [cause] = causesOf({ report: unknown, certificates }, { product: 'Genoa' });
+    expect(cause).toMatchObject({
+      code: 'CERT_OF_ANOTHER_LINE',
+      because: expect.stringContaining('The option says'),
+      cure: expect.stringContaining('If the option is right'),
+    });
+  });
+
+  it('names the certificates that are missing and where they are', () => {
+    const [cause] = causesOf({ report, certificates: [leaf] }, { trust: 'amd' });
+    expect(cause).toMatchObject({
+      because: 'ASK (SEV-Milan) and ARK (ARK-Milan) are not among what was given.',
+      cure: 'Fetch https://kdsintf.amd.com/vcek/v1/Milan/cert_chain',
+      explains: ['INTERMEDIATE_MISSING', 'ROOT_MISSING'],
+    });
+    const vlek = milan.report({ kind: 'VLEK' });
+    const given = [milan.leaf('VLEK'), milan.authority.asvk];
+    const [of] = causesOf({ report: vlek, certificates: given }, { trust: 'amd' });
+    expect(of).toMatchObject({
+      because: 'ARK (ARK-Milan) is not among what was given.',
+      cure: 'Fetch https://kdsintf.amd.com/vlek/v1/Milan/cert_chain',
+      explains: ['ROOT_MISSING'],
+    });
+  });
+
+  it('believes no root that nobody has named what it says of itself, and repeats nothing of it', () => {
+    const root = (comment: string): Uint8Array =>
+      milan.ca('ARK', {
+        extensions: (all) =>
+          all.map((extension) =>
+            extension.oid === '2.16.840.1.113730.1.13'
+              ? { ...extension, value: concat(Uint8Array.of(0x16, comment.length), utf8(comment)) }
+              : extension,
+          ),
+      });
+    const own = milan.ca('ARK');
+    expect(causesOf({ report, certificates: [leaf, chain[0]!, own] }, { trust: 'amd' })).toMatchObject([
+      { code: 'SOFTSNP_ROOT', because: expect.stringContaining('anybody can write') },
+    ]);
+    for (const comment of ['\u001b[2J\u001b[HACCEPTED', 'softsnp TEST ROOT, NOT AMD!', 'x']) {
+      const certificates = [leaf, chain[0]!, root(comment)];
+      const found = causesOf({ report, certificates }, { trust: 'amd' });
+      expect(found).toEqual([]);
+    }
+  });
+
+  it('says what a file is whose report is in none of the fields that are looked for', () => {
+    const [cause] = causesOf({ report: utf8('{"evidence":"x"}'), certificates });
+    expect(cause).toMatchObject({
+      code: 'REPORT_IS_SOMETHING_ELSE',
+      because: 'It is JSON, and no field outblob (in any case) holds a report in base64.',
+    });
+  });
+
+  it.each([
+    ['is an Intel TDX quote, version 5', quote(5, 0x81)],
+    ['is an Intel SGX quote, version 3', quote(3, 0)],
+    ['is an Intel SGX quote, version 2 (EPID)', epidQuote()],
+    ['is an Azure HCL report of an Intel TDX VM', hclOfTdx()],
+  ])('%s', (is, bytes) => {
+    expect(causesOf({ report: bytes, certificates })[0]!.because).toBe(`It ${is}.`);
+  });
+
+  it('repeats nothing of a provider that is no name of a device', () => {
+    const evidence = { report: seededRandom(2).bytes(4000), provider: 'password=hunter2', certificates };
+    expect(causesOf(evidence).map(({ code }) => code)).toEqual(['REPORT_IS_SOMETHING_ELSE']);
+  });
+
+  it('takes nothing for a cut report that lacks the bit every guest policy has', () => {
+    const other = new Uint8Array(1116);
+    writeU32(other, 0, 2);
+    other[900] = 1;
+    expect(causesOf({ report: other, certificates })[0]!.code).toBe('REPORT_IS_SOMETHING_ELSE');
+  });
+
+  it('shows names and file names without what a terminal would obey', () => {
+    const subject = milan.leaf('VCEK', { subject: nameOf('a\u009b2J\u202eb') });
+    const evidence = {
+      report,
+      certificates: [subject, utf8('<html>'), ...chain],
+      labels: { certificates: ['x', 'certs/\u001b[31m.pem'] },
+    };
+    const result = judge(evidence, { trust });
+    const said = [
+      ...result.findings.flatMap(({ where, expected, actual, message }) => [
+        where,
+        expected,
+        actual,
+        message,
+      ]),
+      ...explain(evidence, result, crypto).flatMap(({ because, cure }) => [because, cure]),
+    ].join(' ');
+    expect(said).toContain('CN=a\\u{9b}2J\\u{202e}b');
+    expect(said).toContain('certs/\\u{1b}[31m.pem');
+    expect(said).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+  });
+
   it('speaks of the old form of a Turin URL only where a page was found', () => {
     const codes = causesOf({ report: turin.report(), certificates: turin.chain() }).map(({ code }) => code);
     expect(codes).toEqual(['NO_CERTIFICATE']);
@@ -497,6 +765,8 @@ describe('why not', () => {
     expect(causes({ certificates: [utf8('<html>'), ...chain] })).toEqual(['CERT_IS_ERROR_PAGE']);
     expect(causes({ table: table.subarray(0, 2048) })).toEqual(['TABLE_IS_TRUNCATED']);
     expect(causes({ certificates: [utf8(privateKey)] })).toEqual(['CERT_IS_PRIVATE_KEY']);
+    expect(causes({ certificates: [genoa.leaf('VLEK')] })).toEqual(['CHAIN_MISSING']);
+    expect(causes({ certificates: [milan.authority.ark] })).toEqual(['CHAIN_MISSING']);
   });
 
   it('has nothing to say about accepted evidence', () => {

@@ -9,12 +9,13 @@ import { type AttestationReportV5, type ReportVersion, reportLayout } from '../.
 import type { ProductLine } from '../../abi/product.ts';
 import { encodeTcb, type TcbParts } from '../../abi/tcb-version.ts';
 import { fromPem, toPem } from '../../certs/pem.ts';
+import { TEST_ROOT_COMMENT } from '../../certs/test-root.ts';
 import { type CertificateAuthority, embeddedAuthority } from '../../kds/authority.ts';
 import { CA_ROWS, type CaRole, caName } from '../../kds/ca-certificate.ts';
 import { GENOA } from '../../kds/embedded/genoa.ts';
 import { MILAN } from '../../kds/embedded/milan.ts';
 import { TURIN } from '../../kds/embedded/turin.ts';
-import { keyIdentifier, OID, TEST_ROOT_COMMENT } from '../../kds/x509.ts';
+import { keyIdentifier, OID } from '../../kds/x509.ts';
 import { chipIdOf, descend, endorsementKey, HWID_SIZE, topStick } from '../../keys/index.ts';
 import { fromHex, reversed, utf8 } from '../../lib/bytes.ts';
 import type { MachineCrypto, Random, SigningKey } from '../../lib/crypto.ts';
