@@ -309,7 +309,7 @@ export const FINDINGS = {
     severity: 'error',
     kind: 'revocation',
     meaning: 'There is no revocation list of the root.',
-    action: 'Fetch /vcek/v1/{product}/crl from the key service, or accept the risk with --no-crl.',
+    action: 'Fetch it from the key service, or accept the risk with --no-crl.',
     source: '[KDS] "crl"',
   },
   CRL_NOT_CHECKED: {
