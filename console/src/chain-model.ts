@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the picture of a chain says, without how it looks. */
 import { decodeTcb, formatTcb } from '../../src/abi/tcb-version.ts';
-import { isZero, toHex } from '../../src/lib/bytes.ts';
+import { equalBytes, isZero, toHex } from '../../src/lib/bytes.ts';
 import {
   AMD_ROOTS,
   type ChainVerdict,
@@ -11,6 +11,7 @@ import {
 } from '../../src/verify/index.ts';
 import { wantedKind } from '../../src/verify/report.ts';
 import { certificateLabel } from '../../src/verify/roles.ts';
+import type { RevocationList } from '../../src/verify/x509.ts';
 import { type Tone, toneOfStep } from './tones.ts';
 
 export interface Box {
@@ -85,7 +86,7 @@ export function pictureOfReport(result: VerifyResult): Picture {
   };
   const signature = steps.find(({ name }) => name === 'signature')!;
   const tone = toneOfStep(signature);
-  const rest = pictureOfChain(chain, findings, (report === null ? null : wantedKind(report)) ?? 'VCEK');
+  const rest = pictureOfChain(chain, findings, [], (report === null ? null : wantedKind(report)) ?? 'VCEK');
   return {
     ...rest,
     boxes: [box, ...rest.boxes],
@@ -101,6 +102,8 @@ export function pictureOfReport(result: VerifyResult): Picture {
 export function pictureOfChain(
   chain: Chain,
   findings: readonly Finding[],
+  /** The lists among the evidence. */
+  lists: readonly RevocationList[],
   /** Null where there is no report, hence no kind to want. */
   wanted: 'VCEK' | 'VLEK' | null,
 ): Picture {
@@ -119,7 +122,7 @@ export function pictureOfChain(
       signedBy(intermediate, root, findings),
     ],
     anchor: anchorOf(root, findings),
-    list: listBadge(findings, null),
+    list: listBadge(findings, usedList(root, findings, lists)),
   };
 }
 
@@ -189,7 +192,35 @@ function anchorOf(root: KnownCertificate | null, findings: readonly Finding[]): 
     : { kind: 'test', title: 'TEST ROOT', detail: 'NOT AMD' };
 }
 
-function listBadge(findings: readonly Finding[], crl: VerifyResult['chain']['crl']): ListBadge {
+type ClearedBy = VerifyResult['chain']['crl'] | 'some list';
+
+/**
+ * The list that cleared a chain.
+ *
+ * Shape    a chain that the verifier cleared has a good list of its root. Where it has nothing to say against any
+ *          list, all of this root are good, and it goes by the highest number among them
+ */
+function usedList(
+  root: KnownCertificate | null,
+  findings: readonly Finding[],
+  lists: readonly RevocationList[],
+): ClearedBy {
+  if (root === null) {
+    return null;
+  }
+  if (findings.some(({ step, severity }) => step === 'revocation' && severity !== 'info')) {
+    return 'some list';
+  }
+  const own = lists.filter(({ issuer }) => equalBytes(issuer.der, root.certificate.subject.der));
+  const newest = own.reduce<RevocationList | null>(
+    (best, list) => (best === null || (list.number ?? 0n) >= (best.number ?? 0n) ? list : best),
+    null,
+  );
+  const { number = null, thisUpdateMs = 0, nextUpdateMs = null } = newest ?? {};
+  return nextUpdateMs === null ? 'some list' : { number, thisUpdateMs, nextUpdateMs };
+}
+
+function listBadge(findings: readonly Finding[], crl: ClearedBy): ListBadge {
   const about = findings.filter(({ step }) => step === 'revocation');
   const error = about.find(({ severity }) => severity === 'error');
   if (error !== undefined) {
@@ -201,6 +232,9 @@ function listBadge(findings: readonly Finding[], crl: VerifyResult['chain']['crl
   }
   if (about.some(({ code }) => code === 'CRL_NOT_CHECKED')) {
     return { tone: 'idle', title: 'Not checked', detail: 'for revocation' };
+  }
+  if (crl === 'some list') {
+    return { tone: 'ok', title: 'Not revoked', detail: 'by a list of the root' };
   }
   if (crl !== null) {
     return {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From evidence and settings to everything the page shows. */
+import { CRL_GUID } from '../../src/abi/cert-table.ts';
 import type { ProductLine } from '../../src/abi/product.ts';
+import { readCertificateTable } from '../../src/certs/table.ts';
 import { InputError } from '../../src/lib/errors.ts';
 import {
   type AsyncVerifyCrypto,
@@ -19,6 +21,8 @@ import {
   verifyCertificatesAsync,
   verifyEvidenceAsync,
 } from '../../src/verify/index.ts';
+import { decodeRevocationList, type RevocationList } from '../../src/verify/x509.ts';
+import { MAX_CERTIFICATES } from './evidence.ts';
 
 export interface Settings {
   readonly atMs: number;
@@ -73,6 +77,8 @@ export type Judgement =
   | {
       readonly of: 'certificates';
       readonly result: CertificatesResult;
+      /** The lists that could be read; which one cleared a chain is found among them. */
+      readonly lists: readonly RevocationList[];
       readonly why: readonly Explanation[];
     }
   | {
@@ -91,7 +97,14 @@ export async function judge(
   cache: VerifyCache,
 ): Promise<Judgement> {
   const { atMs, crl, product, trust } = settings;
-  const common = { atMs, crl, crypto, cache, ...(trust === null ? {} : { trust }) };
+  const common = {
+    atMs,
+    crl,
+    crypto,
+    cache,
+    maxCertificates: MAX_CERTIFICATES,
+    ...(trust === null ? {} : { trust }),
+  };
   const { report, ...certificates } = evidence;
   if (report !== undefined) {
     const whole = { ...certificates, report };
@@ -108,5 +121,22 @@ export async function judge(
     return { of: 'nothing' };
   }
   const result = await verifyCertificatesAsync(certificates, common);
-  return { of: 'certificates', result, why: result.ok ? [] : explainCertificates(certificates, result) };
+  const why = result.ok ? [] : explainCertificates(certificates, result);
+  return { of: 'certificates', result, lists: readLists(crls, table), why };
+}
+
+function readLists(crls: readonly Uint8Array[], table: Uint8Array | undefined): readonly RevocationList[] {
+  const reading = table === undefined ? null : readCertificateTable(table);
+  const inTable = reading !== null && 'entries' in reading ? reading.entries : [];
+  const all = [...inTable.filter(({ guid }) => guid === CRL_GUID).map(({ data }) => data), ...crls];
+  return all.flatMap((der) => {
+    try {
+      return [decodeRevocationList(der)];
+    } catch (error) {
+      if (error instanceof InputError) {
+        return [];
+      }
+      throw error;
+    }
+  });
 }
