@@ -83,6 +83,14 @@ function TimeField({
   onTime: (time: TimeChoice) => void;
 }) {
   const [text, setText] = useState('');
+  // A field that changed under the fingers of whoever is setting it would take the digit just typed.
+  const [isHeld, setHeld] = useState(false);
+  const hold = (): void => {
+    if (time === 'now') {
+      setText(fieldText(nowMs));
+    }
+    setHeld(true);
+  };
   const choose = (next: string): void => {
     setText(next);
     const atMs = Date.parse(`${next}Z`);
@@ -96,8 +104,10 @@ function TimeField({
           id="time"
           type="datetime-local"
           step={1}
-          value={time === 'now' ? fieldText(nowMs) : text}
+          value={time === 'now' && !isHeld ? fieldText(nowMs) : text}
           aria-invalid={time === null}
+          onFocus={hold}
+          onBlur={() => setHeld(false)}
           onInput={(event) => choose(event.currentTarget.value)}
         />
         <button type="button" id="now" aria-pressed={time === 'now'} onClick={() => onTime('now')}>
