@@ -3,8 +3,9 @@ import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
 import { DEFAULT_POLICY, VerifyCache, webVerifyCrypto } from '../../src/verify/index.ts';
 import { CertificateChains, ReportChain } from './chains.tsx';
 import { Checks } from './checks.tsx';
-import { EvidencePanel, readFiles, useDropsAndPastes } from './drop.tsx';
-import { gather, type Item, rootsOf, takeFile, withItems } from './evidence.ts';
+import { useNow } from './clock.ts';
+import { chosen, EvidencePanel, type Given, readFiles, useDropsAndPastes } from './drop.tsx';
+import { type Collection, gather, NO_FILES, rootsOf, withItems } from './evidence.ts';
 import { type Judgement, judge, readPolicy } from './judge.ts';
 import { PolicyPanel } from './policy.tsx';
 import { ReportPanel } from './report.tsx';
@@ -17,7 +18,7 @@ import {
   trustOf,
 } from './settings.tsx';
 import { Start } from './start.tsx';
-import { Verdict, Why } from './verdict.tsx';
+import { Facts, Verdict, Why } from './verdict.tsx';
 
 const DEFAULT_POLICY_TEXT = '{\n  "guest_policy": {\n    "debug": "forbidden"\n  }\n}\n';
 
@@ -29,25 +30,36 @@ const crypto = globalThis.isSecureContext ? webVerifyCrypto(globalThis.crypto.su
 /** The outcome of the last judging, or what kept it from happening. */
 export type Outcome = Judgement | { readonly of: 'failure'; readonly message: string };
 
+interface Shown {
+  readonly outcome: Outcome;
+  /** The time it is the outcome for, where that was set; null: the time of judging. */
+  readonly asOfMs: number | null;
+}
+
 export function App() {
-  const [items, setItems] = useState<readonly Item[]>([]);
-  const [time, setTime] = useState<TimeChoice>(() => ({ atMs: Date.now() }));
+  const [collection, setCollection] = useState<Collection>(NO_FILES);
+  const { items } = collection;
+  const nowMs = useNow();
+  const [time, setTime] = useState<TimeChoice>('now');
   const [crl, setCrl] = useState<'require' | 'if-present' | 'skip'>('require');
   const [product, setProduct] = useState<'Milan' | 'Genoa' | 'Turin' | null>(null);
   const [root, setRoot] = useState<RootChoice>(NO_CHOICE);
   const [policyText, setPolicyText] = useState(DEFAULT_POLICY_TEXT);
-  const [outcome, setOutcome] = useState<Outcome>({ of: 'nothing' });
+  const [{ outcome, asOfMs }, setShown] = useState<Shown>({ outcome: { of: 'nothing' }, asOfMs: null });
 
   const evidence = useMemo(() => gather(items), [items]);
+  const reportName = items.findLast((item) => item.evidence.report !== undefined)?.name ?? null;
   const policy = useMemo(() => readPolicy(policyText), [policyText]);
   const trust = useMemo(() => trustOf(root), [root]);
-  const { atMs } = time;
+  // While nobody has set a time, each tick of the clock is another one to judge at.
+  const tick = time === 'now' ? nowMs : null;
 
   useEffect(() => {
     let superseded = false;
+    const asOfMs = time === 'now' ? null : time;
     const show = (next: Outcome): void => {
       if (!superseded) {
-        setOutcome(next);
+        setShown({ outcome: next, asOfMs });
       }
     };
     if (crypto === null) {
@@ -55,8 +67,9 @@ export function App() {
         of: 'failure',
         message: 'This browser has no WebCrypto here. Open the page over https or from 127.0.0.1.',
       });
-    } else if (atMs !== null) {
-      const settings = { atMs, crl, product, trust };
+    } else if (time !== null) {
+      // The clock and not the tick: evidence may have been made since.
+      const settings = { atMs: asOfMs ?? Date.now(), crl, product, trust };
       // An unreadable policy shows no verdict; the other checks are worth reading all the same.
       const demanded = 'policy' in policy ? policy.policy : DEFAULT_POLICY;
       judge(evidence, settings, demanded, crypto, cache).then(show, (error: unknown) =>
@@ -66,26 +79,24 @@ export function App() {
     return () => {
       superseded = true;
     };
-  }, [evidence, policy, atMs, crl, product, trust]);
+  }, [evidence, policy, time, tick, crl, product, trust]);
 
-  const add = useCallback(async (files: readonly File[], where: 'evidence' | 'root') => {
+  const add = useCallback(async ({ files, notes }: Given, where: 'evidence' | 'root') => {
     const read = await readFiles(files);
     if (where === 'root') {
-      const candidates = read.flatMap(({ name, bytes }) => rootsOf(name, bytes));
+      const candidates = read.items.flatMap(({ given }) => rootsOf(given.name, given.bytes));
       setRoot({ candidates, isTrusted: false, hasFailed: candidates.length === 0 });
     } else {
-      setItems((old) =>
-        withItems(
-          old,
-          read.map(({ name, bytes }) => takeFile(name, bytes)),
-        ),
-      );
+      setCollection(({ items: old }) => {
+        const next = withItems(old, read.items);
+        return { ...next, notes: [...notes, ...read.notes, ...next.notes] };
+      });
     }
   }, []);
   const isDragging = useDropsAndPastes(add);
 
   const blocked =
-    atMs === null
+    time === null
       ? 'The time of verification is not a time.'
       : 'wrong' in policy
         ? 'The policy cannot be read.'
@@ -94,7 +105,7 @@ export function App() {
   return (
     <div class={isDragging ? 'page dragging' : 'page'}>
       <a class="skip" href="#results">
-        Skip to the verdict
+        Skip to the results
       </a>
       {trust !== null && <TestRootBanner />}
       <header>
@@ -115,16 +126,17 @@ export function App() {
           <span aria-hidden="true">●</span> Verified here. Nothing leaves this page.
         </p>
       </header>
+      <Verdict outcome={outcome} asOfMs={asOfMs} blocked={blocked} />
       <div class="columns">
         <div class="inputs">
-          <EvidencePanel items={items} onAdd={add} onChange={setItems} />
+          <EvidencePanel collection={collection} onAdd={add} onChange={setCollection} />
           <SettingsPanel
-            {...{ time, crl, product, root }}
+            {...{ time, nowMs, crl, product, root }}
             onTime={setTime}
             onCrl={setCrl}
             onProduct={setProduct}
             onRoot={setRoot}
-            onRootFiles={(files) => add(files, 'root')}
+            onRootFiles={(files) => add(chosen(files), 'root')}
           />
           <PolicyPanel
             text={policyText}
@@ -135,10 +147,10 @@ export function App() {
           />
         </div>
         <main id="results" tabIndex={-1}>
-          <Verdict outcome={outcome} blocked={blocked} />
           {outcome.of === 'nothing' && <Start />}
           {outcome.of === 'report' && (
             <>
+              {blocked === null && <Facts name={reportName} result={outcome.result} />}
               <Why why={outcome.why} />
               <ReportChain result={outcome.result} />
               <Checks result={outcome.result} isPolicyReadable={'policy' in policy} />

@@ -61,7 +61,7 @@ export const fitted = (text: string, length: number): string =>
 
 const shortHex = (bytes: Uint8Array): string => `${toHex(bytes.subarray(0, 6))}…`;
 
-type Chain = Pick<ChainVerdict, 'leaf' | 'intermediate' | 'root'>;
+type Chain = Pick<ChainVerdict, 'leaf' | 'intermediate' | 'root' | 'crl'>;
 
 /** The picture of a report's chain. */
 export function pictureOfReport(result: VerifyResult): Picture {
@@ -94,7 +94,6 @@ export function pictureOfReport(result: VerifyResult): Picture {
       { tone, says: tone === 'idle' ? 'not checked' : tone === 'bad' ? 'NOT signed by' : 'signed by' },
       ...rest.links,
     ],
-    list: listBadge(findings, chain.crl),
   };
 }
 
@@ -105,7 +104,7 @@ export function pictureOfChain(
   /** Null where there is no report, hence no kind to want. */
   wanted: 'VCEK' | 'VLEK' | null,
 ): Picture {
-  const { leaf, intermediate, root } = chain;
+  const { leaf, intermediate, root, crl } = chain;
   const isLeafless = leaf === null && wanted === null;
   const kind = leaf?.role?.kind ?? wanted ?? (intermediate?.role?.kind === 'ASVK' ? 'VLEK' : 'VCEK');
   return {
@@ -120,7 +119,7 @@ export function pictureOfChain(
       signedBy(intermediate, root, findings),
     ],
     anchor: anchorOf(root, findings),
-    list: listBadge(findings, null),
+    list: listBadge(findings, crl),
   };
 }
 
@@ -190,7 +189,7 @@ function anchorOf(root: KnownCertificate | null, findings: readonly Finding[]): 
     : { kind: 'test', title: 'TEST ROOT', detail: 'NOT AMD' };
 }
 
-function listBadge(findings: readonly Finding[], crl: VerifyResult['chain']['crl']): ListBadge {
+function listBadge(findings: readonly Finding[], crl: Chain['crl']): ListBadge {
   const about = findings.filter(({ step }) => step === 'revocation');
   const error = about.find(({ severity }) => severity === 'error');
   if (error !== undefined) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { useState } from 'preact/hooks';
 import { formatTcb } from '../../src/abi/tcb-version.ts';
 import { toHex } from '../../src/lib/bytes.ts';
 import { printable } from '../../src/lib/text.ts';
@@ -21,10 +22,16 @@ export function ReportChain({ result }: { result: VerifyResult }) {
   );
 }
 
-/** Every chain there is among certificates without a report. */
+/** Chains that are drawn at once; a collection has hundreds. */
+const MANY_CHAINS = 8;
+
+/** Every chain there is among certificates without a report, the refused ones first. */
 export function CertificateChains({ result }: { result: CertificatesResult }) {
+  const [showsAll, setShowsAll] = useState(false);
   const own = new Set(result.chains.flatMap(({ findings }) => findings));
   const others = result.findings.filter((found) => !own.has(found));
+  const chains = [...result.chains].sort((a, b) => Number(a.ok) - Number(b.ok));
+  const shown = showsAll ? chains : chains.slice(0, MANY_CHAINS);
   return (
     <>
       {others.length > 0 && (
@@ -33,14 +40,19 @@ export function CertificateChains({ result }: { result: CertificatesResult }) {
           <Findings findings={others} />
         </section>
       )}
-      {result.chains.map(({ leaf, intermediate, root, findings }, i) => (
+      {shown.map(({ leaf, intermediate, root, crl, findings }, i) => (
         <section key={`${i}`} class="panel" aria-labelledby={`chain-${i}`}>
-          <h2 id={`chain-${i}`}>{result.chains.length === 1 ? 'Chain' : `Chain ${i + 1}`}</h2>
-          <ChainPicture picture={pictureOfChain({ leaf, intermediate, root }, findings, null)} />
+          <h2 id={`chain-${i}`}>{chains.length === 1 ? 'Chain' : `Chain ${i + 1} of ${chains.length}`}</h2>
+          <ChainPicture picture={pictureOfChain({ leaf, intermediate, root, crl }, findings, null)} />
           <CertificateDetails certificates={[leaf, intermediate, root].flatMap(present)} />
           {findings.length > 0 && <Findings findings={findings} />}
         </section>
       ))}
+      {shown.length < chains.length && (
+        <button type="button" onClick={() => setShowsAll(true)}>
+          Show the other {chains.length - shown.length} chains
+        </button>
+      )}
     </>
   );
 }

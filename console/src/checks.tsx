@@ -2,6 +2,7 @@
 import type { Finding, VerifyResult, VerifyStep } from '../../src/verify/index.ts';
 import { StatusIcon } from './icons.tsx';
 import { type Tone, toneOfStep } from './tones.ts';
+import { actionOf, sourceOf } from './words.ts';
 
 export const QUESTIONS: Readonly<Record<VerifyStep, string>> = {
   decode: 'Are these the 1184 bytes of a known report version, and can the certificates be read?',
@@ -75,10 +76,10 @@ export function Findings({ findings }: { findings: readonly Finding[] }) {
           )}
           {severity !== 'info' && (
             <p class="action">
-              <span aria-hidden="true">→</span> {action}
+              <span aria-hidden="true">→</span> {actionOf({ code, action })}
             </p>
           )}
-          <p class="source">{source}</p>
+          <p class="source">{sourceOf({ source })}</p>
         </li>
       ))}
     </ul>

@@ -24,11 +24,27 @@ export type ItemKind = (typeof ITEM_KINDS)[number];
 /** Larger than any evidence; a file beyond it is not even read. */
 export const MAX_FILE_BYTES = 1 << 20;
 
+/** A folder with more is another kind of folder. */
+export const MAX_FOLDER_FILES = 1024;
+
+/** Files of one's own, as the command line has it: whoever dropped them waits for nobody else. */
+export const MAX_CERTIFICATES = 1024;
+
+/** A file as it came. */
+export interface GivenFile {
+  readonly name: string;
+  readonly size: number;
+  readonly bytes: Uint8Array;
+}
+
 /** One file and what it is taken for. */
 export interface Item {
+  /** The one of the file, with a number where there is another file of that name. */
   readonly name: string;
-  readonly bytes: Uint8Array;
+  readonly given: GivenFile;
   readonly kind: ItemKind;
+  /** Taken for that by its name, for want of contents that say so. */
+  readonly isByName: boolean;
   /** What is in it, in a few words. */
   readonly contents: string;
   readonly evidence: Partial<Evidence>;
@@ -41,22 +57,36 @@ export interface Item {
  * Returns  an item for any bytes; those that are no evidence are kept and ignored
  */
 export function takeFile(name: string, bytes: Uint8Array, as?: ItemKind): Item {
-  const kind = as ?? guessKind(name, bytes);
-  return { name: printable(name), bytes, kind, ...readAs(kind, bytes) };
+  const { kind, isByName } = as === undefined ? guessKind(name, bytes) : { kind: as, isByName: false };
+  const shown = printable(name);
+  const given = { name: shown, size: bytes.length, bytes };
+  return { name: shown, given, kind, isByName, ...readAs(kind, bytes) };
 }
 
-function guessKind(name: string, bytes: Uint8Array): ItemKind {
+/** A file that was not read, and why; it can be taken for nothing else. */
+export function unreadFile(name: string, size: number, why: string): Item {
+  const shown = printable(name);
+  const given = { name: shown, size, bytes: new Uint8Array(0) };
+  return { name: shown, given, kind: 'ignored', isByName: false, contents: `not read: ${why}`, evidence: {} };
+}
+
+export const isRead = ({ given: { size, bytes } }: Item): boolean => bytes.length === size;
+
+interface Guess {
+  readonly kind: ItemKind;
+  readonly isByName: boolean;
+}
+
+function guessKind(name: string, bytes: Uint8Array): Guess {
+  const sure = (kind: ItemKind): Guess => ({ kind, isByName: false });
   const read = readCertificateInput(bytes);
   if (read.form !== 'table' && read.form !== 'unknown') {
-    return read.certificates.length > 0 ? 'certificates' : 'crl';
+    return sure(read.certificates.length > 0 ? 'certificates' : 'crl');
   }
   if (isReport(bytes)) {
-    return 'report';
+    return sure('report');
   }
-  if (read.form === 'table') {
-    return 'table';
-  }
-  return guessBroken(name, bytes);
+  return read.form === 'table' ? sure('table') : guessBroken(name, bytes);
 }
 
 function isReport(bytes: Uint8Array): boolean {
@@ -69,20 +99,30 @@ function isReport(bytes: Uint8Array): boolean {
 }
 
 /** What bytes that are nothing whole were meant to be: only then can the verifier say what is wrong. */
-function guessBroken(name: string, bytes: Uint8Array): ItemKind {
-  if (/\.(pem|der|crt|cer|cert)$/i.test(name) || bytes[0] === '<'.charCodeAt(0)) {
-    return 'certificates';
+function guessBroken(name: string, bytes: Uint8Array): Guess {
+  const byName = (kind: ItemKind): Guess => ({ kind, isByName: true });
+  if (/\.(pem|der|crt|cer|cert)$/i.test(name)) {
+    return byName('certificates');
   }
   if (/\.crl$/i.test(name)) {
-    return 'crl';
+    return byName('crl');
+  }
+  // Key services answer errors with pages of HTML; other XML is a drawing or a setting.
+  if (bytes[0] === '<'.charCodeAt(0)) {
+    return { kind: isXml(bytes) ? 'ignored' : 'certificates', isByName: false };
   }
   if (/aux|table|certs/i.test(name)) {
-    return 'table';
+    return byName('table');
   }
   // Evidence of other hardware was meant to be a report, and the verifier says what it is instead.
-  const isMeant = startsLikeReport(bytes) || formOf(bytes).kind === 'intel';
-  return isMeant || /report|outblob/i.test(name) ? 'report' : 'ignored';
+  if (startsLikeReport(bytes) || formOf(bytes).kind === 'intel') {
+    return { kind: 'report', isByName: false };
+  }
+  return byName(/report|outblob/i.test(name) ? 'report' : 'ignored');
 }
+
+const isXml = (bytes: Uint8Array): boolean =>
+  /^<(\?xml|svg|!DOCTYPE (?!html))/i.test(new TextDecoder('latin1').decode(bytes.subarray(0, 64)));
 
 const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
 
@@ -105,9 +145,12 @@ function readAs(kind: ItemKind, bytes: Uint8Array): Pick<Item, 'contents' | 'evi
       return { contents: count(lists.length, 'revocation list'), evidence: { crls: lists } };
     }
     case 'ignored':
-      return { contents: 'no evidence: ignored', evidence: {} };
+      return { contents: ignoredContents(bytes), evidence: {} };
   }
 }
+
+const ignoredContents = (bytes: Uint8Array): string =>
+  isXml(bytes) ? 'an XML document: ignored' : 'no evidence: ignored';
 
 function readReport(bytes: Uint8Array): Pick<Item, 'contents' | 'evidence'> {
   try {
@@ -181,16 +224,87 @@ export function gather(items: readonly Item[]): Partial<Evidence> {
   };
 }
 
-/** Adds items: there is one report and one table, so that a new one takes the place of the old. */
-export function withItems(items: readonly Item[], added: readonly Item[]): readonly Item[] {
-  return added.reduce<readonly Item[]>((all, item) => {
-    const isOnly = item.kind === 'report' || item.kind === 'table';
-    const kept = all.filter(
-      (old) =>
-        !(isOnly && old.kind === item.kind) && !(old.name === item.name && equalBytes(old.bytes, item.bytes)),
-    );
-    return [...kept, item];
+/** Files, and what is to be said of how they came to be taken as they are. */
+export interface Collection {
+  readonly items: readonly Item[];
+  readonly notes: readonly string[];
+}
+
+export const NO_FILES: Collection = { items: [], notes: [] };
+
+/**
+ * Adds items: there is one report and one table, so that a new one takes the place of the old, which is said.
+ *
+ * Shape    what only has the name of a report does not take the place of one
+ */
+export function withItems(items: readonly Item[], added: readonly Item[]): Collection {
+  const all = added.reduce<readonly Item[]>((before, item) => {
+    const kept = before.filter((old) => !isSameFile(old, item));
+    return [...kept, { ...item, name: freeName(item.given.name, kept) }];
   }, items);
+  return withOneOfEach(all, (rivals) => {
+    const fresh = rivals.filter((item) => !items.includes(item));
+    const old = rivals.find((item) => items.includes(item));
+    const best = fresh.findLast(isWhole) ?? fresh.findLast(({ isByName }) => !isByName) ?? fresh.at(-1);
+    return best === undefined || (old !== undefined && isWhole(old) && best.isByName) ? old! : best;
+  });
+}
+
+/** Takes an item for something else, as somebody chose. */
+export function retaken(items: readonly Item[], item: Item, kind: ItemKind): Collection {
+  const { name, bytes } = item.given;
+  const chosen = { ...takeFile(name, bytes, kind), name: item.name };
+  const all = items.map((other) => (other === item ? chosen : other));
+  return withOneOfEach(all, (rivals) => (rivals.includes(chosen) ? chosen : rivals[0]!));
+}
+
+const isSameFile = (a: Item, b: Item): boolean =>
+  a.given.name === b.given.name && isRead(a) && isRead(b) && equalBytes(a.given.bytes, b.given.bytes);
+
+function freeName(name: string, items: readonly Item[]): string {
+  const taken = new Set(items.filter(({ given }) => given.name === name).map((item) => item.name));
+  let free = name;
+  for (let n = 2; taken.has(free); n++) {
+    free = `${name} (${n})`;
+  }
+  return free;
+}
+
+/** The verifier may find fault with it, but it is all there. */
+const isWhole = ({ evidence: { report, table } }: Item): boolean =>
+  report === undefined
+    ? table !== undefined && 'entries' in readCertificateTable(table)
+    : report.length === REPORT_SIZE && startsLikeReport(report);
+
+const ONLY_ONE = [
+  ['report', 'report'],
+  ['table', 'certificate table'],
+] as const;
+
+/** Leaves one report and one table: those set aside stay in the list, to be chosen again. */
+function withOneOfEach(items: readonly Item[], choose: (rivals: readonly Item[]) => Item): Collection {
+  let all = items;
+  const notes: string[] = [];
+  for (const [kind, noun] of ONLY_ONE) {
+    const rivals = all.filter((item) => item.kind === kind);
+    if (rivals.length < 2) {
+      continue;
+    }
+    const used = choose(rivals);
+    for (const other of rivals.filter((item) => item !== used)) {
+      notes.push(
+        other.isByName
+          ? `${other.name} is no ${noun}, whatever its name says: ${used.name} is used.`
+          : `${used.name} is the ${noun} now, in the place of ${other.name}.`,
+      );
+    }
+    all = all.map((item) =>
+      item.kind === kind && item !== used
+        ? { ...item, kind: 'ignored', contents: `not used: ${used.name} is the ${noun}`, evidence: {} }
+        : item,
+    );
+  }
+  return { items: all, notes };
 }
 
 /** A root somebody may choose to trust instead of AMD's. */

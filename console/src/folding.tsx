@@ -6,11 +6,13 @@ import { useState } from 'preact/hooks';
 export function Folding({ id, title, children }: { id: string; title: string; children: ComponentChildren }) {
   const [beginsOpen] = useState(() => matchMedia('(min-width: 981px)').matches);
   return (
-    <details class="panel folding" open={beginsOpen}>
-      <summary>
-        <h2 id={`${id}-title`}>{title}</h2>
-      </summary>
-      {children}
-    </details>
+    <section class="panel" aria-labelledby={`${id}-title`}>
+      <details class="folding" open={beginsOpen}>
+        <summary>
+          <h2 id={`${id}-title`}>{title}</h2>
+        </summary>
+        {children}
+      </details>
+    </section>
   );
 }

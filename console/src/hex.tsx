@@ -42,7 +42,11 @@ export function HexView({ bytes, rows }: { bytes: Uint8Array; rows: readonly Fie
                     </span>
                   ))}
                 </td>
-                <td class="names">{begin.map(({ name }) => name).join(', ')}</td>
+                <td class="names">
+                  {begin.map(({ name }, i) => (
+                    <span key={name}>{i < begin.length - 1 ? `${name},` : name}</span>
+                  ))}
+                </td>
               </tr>
             );
           })}

@@ -1,5 +1,3 @@
-// SPDX-License-Identifier: Apache-2.0
-/** From evidence and settings to everything the page shows. */
 import type { ProductLine } from '../../src/abi/product.ts';
 import { InputError } from '../../src/lib/errors.ts';
 import {
@@ -19,6 +17,7 @@ import {
   verifyCertificatesAsync,
   verifyEvidenceAsync,
 } from '../../src/verify/index.ts';
+import { MAX_CERTIFICATES } from './evidence.ts';
 
 export interface Settings {
   readonly atMs: number;
@@ -88,7 +87,14 @@ export async function judge(
   cache: VerifyCache,
 ): Promise<Judgement> {
   const { atMs, crl, product, trust } = settings;
-  const common = { atMs, crl, crypto, cache, ...(trust === null ? {} : { trust }) };
+  const common = {
+    atMs,
+    crl,
+    crypto,
+    cache,
+    maxCertificates: MAX_CERTIFICATES,
+    ...(trust === null ? {} : { trust }),
+  };
   const { report, ...certificates } = evidence;
   if (report !== undefined) {
     const whole = { ...certificates, report };
@@ -105,5 +111,6 @@ export async function judge(
     return { of: 'nothing' };
   }
   const result = await verifyCertificatesAsync(certificates, common);
-  return { of: 'certificates', result, why: result.ok ? [] : explainCertificates(certificates, result) };
+  const why = result.ok ? [] : explainCertificates(certificates, result);
+  return { of: 'certificates', result, why };
 }

@@ -7,10 +7,8 @@ import type { RootCandidate } from './evidence.ts';
 import { Folding } from './folding.tsx';
 import type { Settings } from './judge.ts';
 
-/** Null while what stands in the field is no time. */
-export interface TimeChoice {
-  readonly atMs: number | null;
-}
+/** 'now' follows the clock; null while what stands in the field is no time. */
+export type TimeChoice = 'now' | number | null;
 
 /** Roots somebody brought, and whether they ticked the box. */
 export interface RootChoice {
@@ -30,6 +28,7 @@ const fieldText = (atMs: number): string => new Date(atMs).toISOString().slice(0
 
 export function SettingsPanel(props: {
   time: TimeChoice;
+  nowMs: number;
   crl: Settings['crl'];
   product: ProductLine | null;
   root: RootChoice;
@@ -41,7 +40,7 @@ export function SettingsPanel(props: {
 }) {
   return (
     <Folding id="settings" title="Verification">
-      <TimeField time={props.time} onTime={props.onTime} />
+      <TimeField time={props.time} nowMs={props.nowMs} onTime={props.onTime} />
       <div class="pair">
         <label>
           Revocation list
@@ -74,12 +73,28 @@ export function SettingsPanel(props: {
   );
 }
 
-function TimeField({ time, onTime }: { time: TimeChoice; onTime: (time: TimeChoice) => void }) {
-  const [text, setText] = useState(() => fieldText(time.atMs ?? 0));
+function TimeField({
+  time,
+  nowMs,
+  onTime,
+}: {
+  time: TimeChoice;
+  nowMs: number;
+  onTime: (time: TimeChoice) => void;
+}) {
+  const [text, setText] = useState('');
+  // A field that changed under the fingers of whoever is setting it would take the digit just typed.
+  const [isHeld, setHeld] = useState(false);
+  const hold = (): void => {
+    if (time === 'now') {
+      setText(fieldText(nowMs));
+    }
+    setHeld(true);
+  };
   const choose = (next: string): void => {
     setText(next);
     const atMs = Date.parse(`${next}Z`);
-    onTime({ atMs: Number.isNaN(atMs) ? null : atMs });
+    onTime(Number.isNaN(atMs) ? null : atMs);
   };
   return (
     <div class="time">
@@ -89,11 +104,13 @@ function TimeField({ time, onTime }: { time: TimeChoice; onTime: (time: TimeChoi
           id="time"
           type="datetime-local"
           step={1}
-          value={text}
-          aria-invalid={time.atMs === null}
+          value={time === 'now' && !isHeld ? fieldText(nowMs) : text}
+          aria-invalid={time === null}
+          onFocus={hold}
+          onBlur={() => setHeld(false)}
           onInput={(event) => choose(event.currentTarget.value)}
         />
-        <button type="button" onClick={() => choose(fieldText(Date.now()))}>
+        <button type="button" id="now" aria-pressed={time === 'now'} onClick={() => onTime('now')}>
           Now
         </button>
       </div>

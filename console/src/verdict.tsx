@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { useEffect } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import { decodeTcb, formatTcb } from '../../src/abi/tcb-version.ts';
 import { type Explanation, exitCodeOf, type Finding, type VerifyResult } from '../../src/verify/index.ts';
 import type { Outcome } from './app.tsx';
 import { StatusIcon } from './icons.tsx';
 import type { Tone } from './tones.ts';
+import { cureOf } from './words.ts';
 
 interface Headline {
   readonly tone: Tone | 'test';
@@ -85,14 +86,34 @@ function reportHeadline(result: VerifyResult): Headline {
       };
 }
 
-/** The one verdict, spoken when it changes. */
-export function Verdict({ outcome, blocked }: { outcome: Outcome; blocked: string | null }) {
+/** Whether a time says anything about what is shown. */
+const isJudged = (outcome: Outcome): boolean => outcome.of === 'report' || outcome.of === 'certificates';
+
+/**
+ * The one verdict, spoken when it changes. It stays at the top of the window, beside whatever is being edited.
+ *
+ * Shape    `asOfMs` is the time somebody set, null for now
+ */
+export function Verdict({
+  outcome,
+  asOfMs,
+  blocked,
+}: {
+  outcome: Outcome;
+  asOfMs: number | null;
+  blocked: string | null;
+}) {
   const { tone, title, sentence } = headlineOf(outcome, blocked);
+  const asOf =
+    asOfMs === null || blocked !== null || !isJudged(outcome)
+      ? ''
+      : `as of ${new Date(asOfMs).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
   useEffect(() => {
-    document.title = outcome.of === 'nothing' ? 'softsnp console' : `${title} · softsnp console`;
-  }, [title, outcome.of]);
+    const said = asOf === '' ? title : `${title} ${asOf}`;
+    document.title = outcome.of === 'nothing' ? 'softsnp console' : `${said} · softsnp console`;
+  }, [title, asOf, outcome.of]);
   return (
-    <section class={`verdict tone-${tone}`} aria-label="Verdict">
+    <section class={`verdict tone-${tone}`} aria-label="Verdict" ref={useRoomAbove()}>
       <div class="verdict-icon">
         <StatusIcon tone={tone === 'test' ? 'warn' : tone} />
       </div>
@@ -100,14 +121,33 @@ export function Verdict({ outcome, blocked }: { outcome: Outcome; blocked: strin
         <p class="verdict-title" data-verdict={tone}>
           {title}
         </p>
+        {asOf !== '' && <p class="as-of">{asOf}</p>}
         <p class="verdict-sentence">{sentence}</p>
       </div>
-      {outcome.of === 'report' && blocked === null && <Facts result={outcome.result} />}
+      {isJudged(outcome) && (
+        <a class="to-reasons" href="#results">
+          Reasons <span aria-hidden="true">↓</span>
+        </a>
+      )}
     </section>
   );
 }
 
-function Facts({ result }: { result: VerifyResult }) {
+/** Has the page scroll to below the verdict, so that nothing with the focus is hidden under it. */
+function useRoomAbove() {
+  const band = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const observer = new ResizeObserver(() => {
+      document.documentElement.style.scrollPaddingTop = `${band.current!.offsetHeight + 12}px`;
+    });
+    observer.observe(band.current!);
+    return () => observer.disconnect();
+  }, []);
+  return band;
+}
+
+/** What was judged, in a line. */
+export function Facts({ name, result }: { name: string | null; result: VerifyResult }) {
   const { report, product, chain, identity } = result;
   if (report === null) {
     return null;
@@ -117,6 +157,7 @@ function Facts({ result }: { result: VerifyResult }) {
       ? `0x${report.reported_tcb.toString(16)}`
       : formatTcb(decodeTcb(report.reported_tcb, product), product);
   const facts: readonly (readonly [string, string])[] = [
+    ['file', name ?? ''],
     ['product', product ?? 'unknown'],
     ['key', chain.leaf?.role?.kind ?? 'none'],
     ['reported_tcb', tcb],
@@ -125,14 +166,16 @@ function Facts({ result }: { result: VerifyResult }) {
     ['identity', identity ?? ''],
   ];
   return (
-    <dl class="facts">
-      {facts.map(([name, value]) => (
-        <div key={name} class={name === 'identity' ? 'wide' : undefined}>
-          <dt>{name}</dt>
-          <dd title={name === 'identity' ? `SHA-256 of the signed bytes: ${value}` : undefined}>{value}</dd>
-        </div>
-      ))}
-    </dl>
+    <section class="panel" aria-label="What was judged">
+      <dl class="facts">
+        {facts.map(([name, value]) => (
+          <div key={name} class={name === 'identity' || name === 'file' ? 'wide' : undefined}>
+            <dt>{name}</dt>
+            <dd title={name === 'identity' ? `SHA-256 of the signed bytes: ${value}` : undefined}>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
   );
 }
 
@@ -150,7 +193,7 @@ export function Why({ why }: { why: readonly Explanation[] }) {
             <p class="cause">{cause}</p>
             <p>{because}</p>
             <p class="action">
-              <span aria-hidden="true">→</span> {cure}
+              <span aria-hidden="true">→</span> {cureOf({ code, cure })}
             </p>
             <code>{code}</code>
           </li>

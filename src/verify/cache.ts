@@ -66,7 +66,7 @@ class BoundedMap<V> {
   }
 
   set(key: string, value: V): void {
-    if (this.#entries.size >= this.#limit) {
+    if (this.#entries.size >= this.#limit && !this.#entries.has(key)) {
       // A Map iterates in the order of insertion, so the first key is the oldest.
       this.#entries.delete(this.#entries.keys().next().value!);
     }
@@ -106,7 +106,8 @@ export class VerifyCache {
     }
     const der = ownOf(given, MAX_CERTIFICATE_BYTES);
     const own = yield* sha256Hex(der);
-    const decoded = this.#decode(der, own);
+    // Known by now if another verification was at the same certificate: one object each, so that facts are found.
+    const decoded = this.knownCertificate(own) ?? this.#decode(der, own);
     this.#certificates.set(own, decoded);
     return decoded;
   }
@@ -152,12 +153,7 @@ export class VerifyCache {
     }
     const der = ownOf(given, MAX_CRL_BYTES);
     const own = yield* sha256Hex(der);
-    let decoded: KnownRevocationList | Malformed;
-    try {
-      decoded = { list: decodeRevocationList(der), fingerprint: own };
-    } catch (error) {
-      decoded = malformed(error, own);
-    }
+    const decoded = this.knownRevocationList(own) ?? decodedList(der, own);
     this.#lists.set(own, decoded);
     return decoded;
   }
@@ -212,6 +208,14 @@ export class VerifyCache {
  */
 const ownOf = (bytes: Uint8Array, maxBytes: number): Uint8Array =>
   bytes.length > maxBytes ? bytes : copyOf(bytes);
+
+function decodedList(der: Uint8Array, fingerprint: string): KnownRevocationList | Malformed {
+  try {
+    return { list: decodeRevocationList(der), fingerprint };
+  } catch (error) {
+    return malformed(error, fingerprint);
+  }
+}
 
 function malformed(error: unknown, fingerprint: string): Malformed {
   if (error instanceof InputError) {

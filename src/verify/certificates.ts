@@ -5,12 +5,15 @@ import { judgeChain, type Pool, poolOf } from './chain.ts';
 import { type AsyncVerifyCrypto, type Judging, runAsync, runSync, type VerifyCrypto } from './crypto.ts';
 import { type Evidence, readEvidence } from './evidence.ts';
 import { type Finding, finding, isError } from './findings.ts';
+import type { UsedList } from './revocation.ts';
 import type { CertificateRole } from './roles.ts';
 import { type ChainOptions, chainRules, checkCertificates } from './trust.ts';
 
 export interface ChainVerdict extends Path {
   readonly ok: boolean;
   readonly findings: readonly Finding[];
+  /** The revocation list that was relied on. */
+  readonly crl: UsedList | null;
 }
 
 export interface CertificatesResult {
@@ -56,7 +59,7 @@ function* judgeCertificates(
   function* judge(leaf: KnownCertificate | null, role: CertificateRole, from: Pool): Judging<void> {
     const { intermediate, root, ...path } = yield* judgeChain(cache, leaf, role, from, rules);
     const findings = [...path.chainFindings, ...path.revocationFindings];
-    chains.push({ leaf, intermediate, root, ok: !findings.some(isError), findings });
+    chains.push({ leaf, intermediate, root, ok: !findings.some(isError), findings, crl: path.list });
   }
   for (const leaf of given.leaves) {
     yield* judge(leaf, leaf.role!, pool);

@@ -321,7 +321,7 @@ export const FINDINGS = {
     severity: 'error',
     kind: 'revocation',
     meaning: 'There is no revocation list of the root.',
-    action: 'Fetch /vcek/v1/{product}/crl from the key service, or accept the risk with --no-crl.',
+    action: 'Fetch it from the key service, or accept the risk with --no-crl.',
     source: '[KDS] "crl"',
   },
   CRL_NOT_CHECKED: {
@@ -451,7 +451,7 @@ export const FINDINGS = {
     meaning: 'REPORT_DATA does not begin with the hash of what came beside the report.',
     action:
       'The runtime data of the HCL report is not what the report was made for: believe none of its keys.',
-    source: 'kinvolk/azure-cvm-tooling, az-cvm-vtpm/src/hcl/mod.rs',
+    source: 'HCL report, as az-cvm-vtpm of kinvolk/azure-cvm-tooling reads it',
   },
   RUNTIME_DATA_NOT_CHECKED: {
     step: 'signature',
@@ -461,7 +461,7 @@ export const FINDINGS = {
       'What came beside the report says that it is hashed with something else than SHA-256, which cannot be checked.',
     action:
       'Do not use what the HCL report says beside the report, above all its keys: nothing vouches for it.',
-    source: 'kinvolk/azure-cvm-tooling, az-cvm-vtpm/src/hcl/mod.rs',
+    source: 'HCL report, as az-cvm-vtpm of kinvolk/azure-cvm-tooling reads it',
   },
   TCB_RELATION: {
     step: 'policy',

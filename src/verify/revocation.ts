@@ -171,7 +171,7 @@ function weighed(
   defects: readonly Finding[],
   used: UsedList | null,
   policy: RevocationPolicy,
-  { root }: Path,
+  { intermediate, root }: Path,
 ): Finding[] {
   if (used !== null) {
     return defects.map((defect) => atMost(defect, 'warning'));
@@ -185,9 +185,16 @@ function weighed(
   }
   const missing = finding('CRL_MISSING', {
     where: 'CRL',
-    expected: `a list issued by ${root?.certificate.subject.commonName ?? 'the root'}`,
+    expected: `a list issued by ${root?.certificate.subject.commonName ?? 'the root'}${listPath(intermediate, root)}`,
   });
   return [...defects, missing];
+}
+
+/** Where the key service has the list of a root; nothing of a root that is none of AMD's lines. */
+function listPath(intermediate: KnownCertificate | null, root: KnownCertificate | null): string {
+  const product = root?.role?.product;
+  const path = intermediate?.role?.kind === 'ASVK' ? 'vlek' : 'vcek';
+  return product === undefined ? '' : `: /${path}/v1/${product}/crl of the key service`;
 }
 
 const atMost = (defect: Finding, severity: Severity): Finding =>

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The console page in Chromium, as `softsnp console` serves it: real files, mouse, and keyboard alone. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AttestationReportV3 } from '../../src/abi/attestation-report.ts';
-import { HAVE_VECTORS, vector } from '../verify/vectors.ts';
+import { HAVE_VECTORS, INDEX, vector } from '../verify/vectors.ts';
 import { type Browser, HAVE_CHROMIUM, startChromium } from './chromium.ts';
 
 const SOFTSNP = fileURLToPath(new URL('../../bin/softsnp.js', import.meta.url));
@@ -108,6 +108,24 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
     await page.locator('#trust-root').check();
   }
 
+  /** Drops files and folders of this machine. */
+  async function drop(...paths: readonly string[]): Promise<void> {
+    const session = await page.context().newCDPSession(page);
+    const { x, y } = (await page.locator('.dropzone').boundingBox())!;
+    const data = { items: [], files: [...paths], dragOperationsMask: 1 };
+    for (const type of ['dragEnter', 'dragOver', 'drop'] as const) {
+      await session.send('Input.dispatchDragEvent', { type, x: x + 9, y: y + 9, data });
+    }
+    await session.detach();
+  }
+
+  const paste = (text: string) =>
+    page.evaluate(`(() => {
+      const clipboardData = new DataTransfer();
+      clipboardData.setData('text/plain', ${JSON.stringify(text)});
+      document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
+    })()`);
+
   describe.skipIf(!HAVE_VECTORS)('on genuine evidence', () => {
     it('accepts it, draws its chain up to the pinned root and shows every field', async () => {
       await page.locator('#evidence-files').setInputFiles(genoa());
@@ -122,7 +140,107 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
       expect(await fields.count()).toBe(Object.keys(AttestationReportV3.fields).length);
       const measurement = await page.locator('[data-field=measurement] .value').textContent();
       expect(measurement).toBe(Buffer.from(vector(GENOA.report).subarray(0x90, 0xc0)).toString('hex'));
+      expect(await page.title()).toBe('Accepted as of 2025-10-01 00:00:00 UTC · softsnp console');
+    });
+
+    it('follows the clock until somebody sets a time, and says then what time the verdict is of', async () => {
+      await page.addInitScript(CLOCK);
+      await page.reload();
+      await page.evaluate(`setTime('${THEN}Z')`);
+      await page.locator('#evidence-files').setInputFiles(genoa());
+      await says('Accepted');
+      expect(await page.locator('.as-of').count()).toBe(0);
       expect(await page.title()).toBe('Accepted · softsnp console');
+      expect(await page.locator('#now').getAttribute('aria-pressed')).toBe('true');
+      // The list runs out on the third of November while the page stays as it is.
+      await page.evaluate("setTime('2025-11-30T00:00:00Z'); goOn()");
+      await says('Refused');
+      expect(await codes()).toEqual(['CRL_STALE']);
+      expect(await page.locator('#time').inputValue()).toContain('2025-11-30');
+      await page.locator('#time').fill(THEN);
+      await says('Accepted');
+      expect(await page.locator('.verdict-words').innerText()).toContain('as of 2025-10-01 00:00:00 UTC');
+      await page.evaluate('goOn()');
+      expect(await verdict().textContent()).toBe('Accepted');
+      await page.locator('#now').click();
+      await says('Refused');
+      expect(await page.locator('.as-of').count()).toBe(0);
+      // A page that slept judges again as soon as it is seen.
+      await page.evaluate(`setTime('${THEN}Z')`);
+      await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))");
+      await says('Accepted');
+    });
+
+    it('says of certificates without a report which list cleared them', async () => {
+      await page.locator('#evidence-files').setInputFiles(genoa().slice(1));
+      await page.locator('#time').fill(THEN);
+      await says('Certificates are good');
+      const words = await page.locator('svg.chain desc').textContent();
+      expect(words).toContain('Revocation: Not revoked, CRL 4, to 2025-11-03.');
+      await page.locator('#evidence-files').setInputFiles(file(GENOA.report));
+      await says('Accepted');
+      expect(await page.locator('svg.chain desc').textContent()).toContain(
+        'Revocation: Not revoked, CRL 4, to 2025-11-03.',
+      );
+    });
+
+    it('finds the certificates of the report among a whole collection, whatever order they come in', async () => {
+      const collection = INDEX.filter(
+        ({ file: name }) => /\/(vcek|vlek|ask|asvk|ark)-.*\.der$/.test(name) && name !== GENOA.leaf,
+      ).map(({ file: name }) => file(name));
+      expect(collection.length).toBeGreaterThan(53);
+      await page.locator('#time').fill(THEN);
+      await page.locator('#evidence-files').setInputFiles(collection);
+      await says('Certificates refused');
+      expect(await codes()).not.toContain('CERT_TOO_MANY');
+      expect(await page.locator('svg.chain').count()).toBe(8);
+      await page.getByRole('button', { name: /^Show the other \d+ chains$/ }).click();
+      expect(await page.locator('svg.chain').count()).toBeGreaterThan(8);
+      await page.locator('#evidence-files').setInputFiles(genoa());
+      await says('Accepted');
+      expect(await page.locator('.check-ok').count()).toBe(7);
+    });
+
+    it('reads all files of a folder, and says what of it was not read', async () => {
+      const inside = join(folder, 'evidence');
+      mkdirSync(join(inside, 'older'), { recursive: true });
+      for (let i = 0; i < 110; i++) {
+        writeFileSync(join(inside, `line-${i}.log`), `${i}\n`);
+      }
+      writeFileSync(join(inside, 'report.log'), Buffer.alloc((1 << 20) + 1, 'a'));
+      for (const path of genoa()) {
+        copyFileSync(path, join(inside, `zz-${path.split('/').at(-1)}`));
+      }
+      await page.locator('#time').fill(THEN);
+      await drop(inside);
+      await says('Accepted');
+      expect(await page.locator('.notes').innerText()).toMatch(
+        /Folders inside evidence were not read: older\..*\s+Left out: report\.log \(not read: larger than 1 MiB\)\./,
+      );
+      expect(await page.locator('.items .item').count()).toBe(5);
+      await page.getByText('111 files are not used').click();
+      const large = page.locator('.item', { hasText: 'report.log' });
+      expect(await large.locator('.item-contents').innerText()).toContain('1,048,577 bytes');
+      expect(await large.locator('select').isDisabled()).toBe(true);
+    });
+
+    it('lets nothing that only sounds like a report take the place of one, and says which of two it took', async () => {
+      await page.locator('#time').fill(THEN);
+      await page.locator('#evidence-files').setInputFiles(genoa());
+      await says('Accepted');
+      writeFileSync(join(folder, 'report.txt'), 'Reports are kept for 30 days.\n\n');
+      await page.locator('#evidence-files').setInputFiles(join(folder, 'report.txt'));
+      const notes = page.locator('.notes');
+      await notes.getByText('report.txt is no report, whatever its name says').waitFor();
+      expect(await verdict().textContent()).toBe('Accepted');
+      const other = file('virtee-sev/report-v2-milan-vcek-120d77b213c8.bin');
+      await page.locator('#evidence-files').setInputFiles([file(GENOA.report), other]);
+      await says('Refused');
+      const [mine, theirs] = [GENOA.report, other].map((path) => path.split('/').at(-1)!);
+      await notes.getByText(`${theirs} is the report now, in the place of ${mine}.`).waitFor();
+      await page.getByLabel(`${mine} is taken for`).selectOption('report');
+      await says('Accepted');
+      await notes.getByText(`${mine} is the report now, in the place of ${theirs}.`).waitFor();
     });
 
     it('judges at the time that is asked for', async () => {
@@ -179,11 +297,7 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
       await page.dispatchEvent('main', 'drop', { dataTransfer: transfer });
       await page.locator('#time').fill(THEN);
       await says('Certificates are good');
-      await page.evaluate(`(() => {
-        const clipboardData = new DataTransfer();
-        clipboardData.setData('text/plain', ${JSON.stringify(readFileSync(report!).toString('hex'))});
-        document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
-      })()`);
+      await paste(readFileSync(report!).toString('hex'));
       await says('Accepted');
       expect(await page.locator('.item-contents').last().textContent()).toContain('hexadecimal');
     });
@@ -294,7 +408,7 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
     };
 
     await press('Tab');
-    expect(await focused()).toBe('Skip to the verdict');
+    expect(await focused()).toBe('Skip to the results');
     await tabTo('evidence-files');
     await choose('report.bin', 'certs.bin');
     await says('Refused');
@@ -324,6 +438,55 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
     await page.locator('.hex').waitFor();
   });
 
+  it.each([
+    ['enlarged twice', 640, 450],
+    ['on a phone', 390, 844],
+    ['enlarged four times', 320, 256],
+    ['in a window of usual size', 1280, 900],
+  ])(
+    'shows the verdict beside whatever is being read or edited, and covers nothing with it: %s',
+    async (_, width, height) => {
+      await page.setViewportSize({ width, height });
+      await page.reload();
+      await page.locator('#evidence-files').setInputFiles([soften('report.bin'), soften('certs.bin')]);
+      await says('Refused');
+      const inSight = () =>
+        page.evaluate(`(() => {
+        const { top, bottom } = document.querySelector('.verdict-title').getBoundingClientRect();
+        return scrollY >= 0 && top >= 0 && bottom <= innerHeight;
+      })()`);
+      expect(await inSight()).toBe(true);
+      const policy = page.locator('#policy');
+      if (!(await policy.isVisible())) {
+        await page.locator('#policy-title').click();
+      }
+      await policy.fill('{ "vmpl": 3 }');
+      await page.mouse.move(width - 20, height - 20);
+      await page.locator('[data-check=policy].check-bad').waitFor();
+      await page.getByRole('button', { name: 'Reset' }).focus();
+      expect(await inSight()).toBe(true);
+      // One verdict, spoken once.
+      expect(await page.getByText('Refused', { exact: true }).count()).toBe(1);
+      const covered = await (async () => {
+        const names: unknown[] = [];
+        for (let i = 0; i < 25; i++) {
+          await page.keyboard.press('Shift+Tab');
+          names.push(
+            await page.evaluate(`(() => {
+            const focused = document.activeElement;
+            const band = document.querySelector('.verdict');
+            const isBelow = focused.getBoundingClientRect().bottom > band.getBoundingClientRect().bottom + 8;
+            return focused === document.body || band.contains(focused) || focused.closest('.skip, header') || isBelow
+              ? null : focused.id || focused.outerHTML.slice(0, 60);
+          })()`),
+          );
+        }
+        return names.filter((name) => name !== null);
+      })();
+      expect(covered).toEqual([]);
+    },
+  );
+
   it('fits a window of 360 pixels, the verdict within reach', async () => {
     await page.setViewportSize({ width: 360, height: 740 });
     await page.reload();
@@ -334,6 +497,74 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
     expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360);
     const { y } = (await page.locator('.verdict').boundingBox())!;
     expect(y).toBeLessThan(740);
+  });
+
+  it('has all of itself in landmarks, and its files under names of their own', async () => {
+    await page.locator('#evidence-files').setInputFiles([soften('report.bin'), soften('certs.bin')]);
+    await says('Refused');
+    for (const text of ['one', 'two', 'three']) {
+      await paste(text);
+    }
+    await page.getByLabel('Remove pasted text (3)', { exact: true }).waitFor();
+    expect(await page.getByLabel('Remove pasted text', { exact: true }).count()).toBe(1);
+    expect(await page.evaluate(OUTSIDE_LANDMARKS)).toEqual([]);
+  });
+
+  it('says what a drawing is, and does not take it for a page of the key service', async () => {
+    writeFileSync(join(folder, 'chain.svg'), '<svg xmlns="http://www.w3.org/2000/svg"></svg>');
+    await page.locator('#evidence-files').setInputFiles([soften('report.bin'), join(folder, 'chain.svg')]);
+    await says('Refused');
+    expect(await page.locator('.item.ignored .item-contents').innerText()).toContain(
+      'an XML document: ignored',
+    );
+    expect(await page.locator('.why code').allTextContents()).not.toContain('CERT_IS_ERROR_PAGE');
+  });
+
+  it('shows the names of all fields beside the bytes', async () => {
+    await page.locator('#evidence-files').setInputFiles(soften('report.bin'));
+    await says('Refused');
+    await page.locator('#hex-toggle').click();
+    const cut = await page
+      .locator('.hex')
+      .evaluate(
+        (hex) => [hex, ...hex.querySelectorAll('.names')].filter((e) => e.scrollWidth > e.clientWidth).length,
+      );
+    expect(cut).toBe(0);
+    expect(
+      await page.locator('.hex tr', { hasText: '0x180' }).locator('.names span').allTextContents(),
+    ).toEqual(['reported_tcb,', 'cpuid_fam_id,', 'cpuid_mod_id,', 'cpuid_step']);
+  });
+
+  it('advises in words of its own, without options of the command line', async () => {
+    await page
+      .locator('#evidence-files')
+      .setInputFiles(['report.bin', 'vcek.pem', 'ask.pem', 'ark.pem'].map(soften));
+    await page.locator('#time').fill('2000-01-01T00:00:00');
+    await says('Refused');
+    expect(await codes()).toEqual(
+      expect.arrayContaining(['ROOT_UNTRUSTED', 'CERT_NOT_YET_VALID', 'CRL_MISSING']),
+    );
+    const advice = await page.locator('.action, .source').allTextContents();
+    expect(advice.filter((text) => /--|src\/|docs\/|\{/.test(text))).toEqual([]);
+    expect(await page.locator('.why .action').allTextContents()).toEqual([
+      expect.stringContaining('Another root, for tests'),
+    ]);
+    expect(await page.locator('.finding', { hasText: 'CRL_MISSING' }).textContent()).toMatch(
+      /vcek\/v1\/\w+\/crl/,
+    );
+  });
+
+  it('says how it is to be opened when it is opened as a file', async () => {
+    const built = join(dirname(SOFTSNP), '..', 'console', 'dist', 'index.html');
+    await page.goto(pathToFileURL(built).href);
+    await page.getByText('This page has not started.').waitFor();
+    expect(await page.locator('main').innerText()).toContain('npx softsnp console');
+    // The browser complains of the program that it does not load: that is why.
+    complaints.length = 0;
+    requests.length = 0;
+    await page.goto(url);
+    await says('No evidence yet');
+    expect(await page.getByText('This page has not started.').count()).toBe(0);
   });
 
   it.each(['light', 'dark'] as const)('has texts of contrast 4.5 and above in %s', async (colorScheme) => {
@@ -366,6 +597,29 @@ describe.skipIf(!HAVE_CHROMIUM)('the console page', () => {
     requests.length = 0;
   });
 });
+
+/** A clock to be set, and timers of a minute or less that go on when they are told to, run in the page. */
+const CLOCK = `
+  const { now } = Date;
+  let shift = 0;
+  const ticks = [];
+  Date.now = () => now() + shift;
+  globalThis.setInterval = (tick, ms) => (ms <= 60_000 ? ticks.push(tick) : 0);
+  globalThis.setTime = (text) => {
+    shift = Date.parse(text) - now();
+  };
+  globalThis.goOn = () => {
+    for (const tick of ticks) {
+      tick();
+    }
+  };
+`;
+
+/** Texts that whoever goes from landmark to landmark does not come upon, run in the page. */
+const OUTSIDE_LANDMARKS = `[...document.querySelectorAll('body *:not(script, noscript, svg *)')]
+  .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim() !== ''))
+  .filter((e) => !e.closest('header, main, section[aria-label], section[aria-labelledby], [role=alert], .skip'))
+  .map((e) => e.textContent.trim().slice(0, 40))`;
 
 /** Texts whose colour differs too little from what is behind them (WCAG 2.2, 1.4.3), run in the page. */
 const FAINT_TEXTS = `(() => {

@@ -11,19 +11,30 @@ import {
 import { jsVerifyCrypto } from '../../src/verify/js.ts';
 import { type Case, evidenceOf, optionsOf, type Pool, type Verdict, verdictOf } from './cases.ts';
 
-async function judgeInPage(pool: Pool, cases: readonly Case[]): Promise<readonly Verdict[]> {
+let pool: Pool = {};
+
+/** Has the evidence come that the cases name; as an argument its megabytes would be parsed as a program. */
+async function takePool(): Promise<void> {
+  pool = (await (await fetch('/pool')).json()) as Pool;
+}
+
+async function judgeInPage(cases: readonly Case[]): Promise<readonly Verdict[]> {
   const crypto = webVerifyCrypto(globalThis.crypto.subtle);
   const cache = new VerifyCache();
   const verdicts: Verdict[] = [];
-  for (const given of cases) {
+  const judge = async (given: Case): Promise<Verdict> => {
     const evidence = evidenceOf(pool, given);
     const result = await verifyEvidenceAsync(evidence, { ...optionsOf(pool, given), crypto, cache });
-    verdicts.push(verdictOf(result, result.ok ? [] : await explainAsync(evidence, result, crypto)));
+    return verdictOf(result, result.ok ? [] : await explainAsync(evidence, result, crypto));
+  };
+  const atOnce = 16;
+  for (let at = 0; at < cases.length; at += atOnce) {
+    verdicts.push(...(await Promise.all(cases.slice(at, at + atOnce).map(judge))));
   }
   return verdicts;
 }
 
-function judgeInPageAlone(pool: Pool, cases: readonly Case[]): readonly Verdict[] {
+function judgeInPageAlone(cases: readonly Case[]): readonly Verdict[] {
   const crypto = jsVerifyCrypto();
   const cache = new VerifyCache();
   return cases.map((given) => {
@@ -33,4 +44,4 @@ function judgeInPageAlone(pool: Pool, cases: readonly Case[]): readonly Verdict[
   });
 }
 
-Object.assign(globalThis, { judgeInPage, judgeInPageAlone });
+Object.assign(globalThis, { takePool, judgeInPage, judgeInPageAlone });
