@@ -3,21 +3,8 @@ import { defineCommand } from 'citty';
 import { describe, expect, it } from 'vitest';
 import { helpContents, helpWidth, renderHelp } from './help.ts';
 import { softsnpCommand } from './main.ts';
-import { runCli, type Verb } from './run.ts';
-import { everyVerb } from './testing.ts';
-
-async function help(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const said = { stdout: '', stderr: '' };
-  const code = await runCli(softsnpCommand, argv, '0', {
-    stdout: (text) => {
-      said.stdout += text;
-    },
-    stderr: (text) => {
-      said.stderr += text;
-    },
-  });
-  return { code, ...said };
-}
+import type { Verb } from './run.ts';
+import { everyVerb, said } from './testing.ts';
 
 describe('help texts', () => {
   it('name every command in full, in plain text of 80 columns', async () => {
@@ -35,13 +22,13 @@ describe('help texts', () => {
   });
 
   it('say where the command of softsnp exec goes', async () => {
-    const { code, stdout } = await help('exec', '--help');
+    const { code, stdout } = await said('exec', '--help');
     expect(code).toBe(0);
     expect(stdout).toContain('Usage: softsnp exec [OPTIONS] -- COMMAND [ARGUMENT...]\n');
   });
 
   it('go to stderr, with exit code 1, where a command is missing', async () => {
-    expect(await help('host', 'config')).toMatchObject({
+    expect(await said('host', 'config')).toMatchObject({
       ...{ code: 1, stdout: '' },
       stderr: expect.stringContaining('Usage: softsnp host config set|reset\n'),
     });

@@ -5,7 +5,7 @@ import { BugError, EnvironmentError, InputError } from '../lib/errors.ts';
 import { resolved } from './help.ts';
 import { softsnpCommand } from './main.ts';
 import { checkedArguments, runCli, type Verb } from './run.ts';
-import { everyVerb } from './testing.ts';
+import { everyVerb, said } from './testing.ts';
 
 const verbs = (await everyVerb(softsnpCommand, ['softsnp'])).filter(([, { run }]) => run !== undefined);
 
@@ -128,20 +128,6 @@ describe.each(verbs)('%s', (_, verb: Verb) => {
   });
 });
 
-/** What a command line that never gets to run says, and its exit code. */
-async function refusal(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const said = { stdout: '', stderr: '' };
-  const code = await runCli(softsnpCommand, argv, '0', {
-    stdout: (text) => {
-      said.stdout += text;
-    },
-    stderr: (text) => {
-      said.stderr += text;
-    },
-  });
-  return { code, ...said };
-}
-
 describe('a command line that is wrong', () => {
   it.each([
     [
@@ -205,7 +191,7 @@ describe('a command line that is wrong', () => {
       'See softsnp attest --help.',
     ],
   ])('softsnp %s', async (line, error, cure) => {
-    expect(await refusal(...line.split(' '))).toEqual({
+    expect(await said(...line.split(' '))).toEqual({
       ...{ code: 1, stdout: '' },
       stderr: `${error}\n  ${cure}\n`,
     });
@@ -221,7 +207,7 @@ describe('a command line that is wrong', () => {
   ])('that gives softsnp %s a file of another kind is told which kind', async (line, error, cure) => {
     const file = new URL(import.meta.url).pathname;
     const argv = [...line.split(' '), file].map((word) => (word === 'X' ? file : word));
-    const { code, stderr } = await refusal(...argv);
+    const { code, stderr } = await said(...argv);
     expect(code).toBe(1);
     const [first, second] = stderr.split('\n');
     expect(first).toContain(error);
@@ -244,7 +230,7 @@ describe('options that silently did nothing', () => {
     ['measure -- snp', /unexpected argument "snp"/],
     ['exec ls', /unexpected argument "ls": the command stands behind "--"/],
   ])('softsnp %s', async (line, message) => {
-    const { code, stderr } = await refusal(...line.split(' '));
+    const { code, stderr } = await said(...line.split(' '));
     expect(stderr).toMatch(message);
     expect(code).toBe(1);
   });
