@@ -193,7 +193,11 @@ describe('softsnp kds serve', () => {
       const target = `/vcek/v1/Milan/${hwid('Milan')}?blSPL=3&teeSPL=0&snpSPL=23&ucodeSPL=213`;
       expect((await ask(http!, target)).status).toBe(200);
       const limited = await ask(http!, target);
-      expect([limited.status, limited.headers['retry-after']]).toEqual([429, '10']);
+      // Seconds from the answer before, which on a busy machine may be a while ago.
+      expect([limited.status, limited.headers['retry-after']]).toEqual([
+        429,
+        expect.stringMatching(/^([5-9]|10)$/),
+      ]);
       const failed = await ask(http!, '/vcek/v1/Milan/crl');
       expect([failed.status, failed.headers['retry-after']]).toEqual([503, '7']);
       expect((await ask(http!, '/vcek/v1/Milan/crl')).status).toBe(200);
