@@ -155,6 +155,8 @@ static void job(void) {
   }
   pid_t child = fork();
   if (child == 0) {
+    // As a shell does it; in an orphaned group, which ours may be, SIGTSTP stops nobody.
+    setpgid(0, 0);
     raise(SIGSTOP);
     // Not before the parent has seen that it goes on.
     int got = read(next[0], &byte, 1);
