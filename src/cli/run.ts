@@ -207,13 +207,12 @@ function unknownOption(spelling: string, known: readonly string[]): string {
   return `unknown option ${spelling}${meant === null ? '' : `; did you mean ${meant}?`}`;
 }
 
-/** Refuses a command line that lacks what the command cannot do without, as citty would in words of its own. */
-function checkComplete(contents: HelpContents, checked: readonly string[]): void {
-  const { args, words } = contents;
+/** What the command cannot do without and the command line does not have; citty would say so in words of its own. */
+function missingFrom(args: ArgsDef, checked: readonly string[]): readonly string[] {
   const count = checked.length - 1 - checked.indexOf('--');
   const needed = Object.entries(args).filter(([, arg]) => isRequired(arg));
   const isPositional = ([, { type }]: (typeof needed)[number]): boolean => type === 'positional';
-  const missing = [
+  return [
     ...needed
       .filter((arg) => !isPositional(arg) && !checked.some((word) => word.startsWith(`--${arg[0]}=`)))
       .map(([name]) => `--${name}`),
@@ -222,14 +221,15 @@ function checkComplete(contents: HelpContents, checked: readonly string[]): void
       .slice(count)
       .map(([name]) => placeholder(name)),
   ];
-  if (missing.length > 0) {
-    const where = words.join(' ');
-    throw new InputError(
-      'OPTION_INVALID',
-      `${missing.join(' and ')} ${missing.length === 1 ? 'is' : 'are'} missing`,
-      { where, action: `Usage: ${usage(contents)}. See ${where} --help.` },
-    );
-  }
+}
+
+function incomplete(missing: readonly string[], contents: HelpContents): InputError {
+  const where = contents.words.join(' ');
+  return new InputError(
+    'OPTION_INVALID',
+    `${missing.join(' and ')} ${missing.length === 1 ? 'is' : 'are'} missing`,
+    { where, action: `Usage: ${usage(contents)}. See ${where} --help.` },
+  );
 }
 
 /**
@@ -272,11 +272,15 @@ export async function runCli(
       output.stderr(renderHelp(await helpContents(command, words), helpWidth()));
       return EXIT_USAGE;
     }
-    const contents = await helpContents(command, words);
-    const rawArgs = checkedArguments(contents.args, rest, words.join(' '), {
+    const args = (await resolved(command.args)) ?? {};
+    const rawArgs = checkedArguments(args, rest, words.join(' '), {
       operands: command.operands !== undefined,
     });
-    checkComplete(contents, rawArgs);
+    const missing = missingFrom(args, rawArgs);
+    if (missing.length > 0) {
+      // The help of a command loads those below it: nobody waits for that who gets none.
+      throw incomplete(missing, await helpContents(command, words));
+    }
     const { result } = await runCommand(command, { rawArgs });
     return typeof result === 'number' ? result : EXIT_OK;
   } catch (error) {
