@@ -86,7 +86,7 @@ async function coldWorkers() {
 /**
  * go-sev-guest in a process of its own that is warm: what `go-verify` does it says itself.
  *
- * It verifies cold too, but less: no list, and no signature of the root over itself.
+ * It verifies cold too, but less: no revocation list.
  */
 function goSevGuest() {
   const names = ['go_sev_guest_per_s', 'go_sev_guest_workers_per_s'];
