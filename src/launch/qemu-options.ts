@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Takes a QEMU command line apart into options and their properties, and refuses one that quotes fell out of. */
 import { InputError } from '../lib/errors.ts';
+import { nearestName } from '../lib/nearest.ts';
 import { type ShellWord, shellWords } from './shell-words.ts';
 
 export interface QemuOption {
@@ -49,6 +50,8 @@ const OPAQUE: Readonly<Record<string, string>> = {
 const WHOLE = names('append kernel initrd bios pflash');
 /** Options with measured properties. */
 const PROPERTIES = names('machine M object smp cpu drive blockdev device global set');
+/** Of all these the names that nobody comes upon by chance. */
+const MEASURED = [...WHOLE, ...PROPERTIES].filter(({ length }) => length > 2);
 
 const isOption = (word: string): boolean => word.startsWith('-') && word !== '-';
 const nameOf = (word: string): string => word.replace(/^--?/, '');
@@ -189,26 +192,10 @@ function refuseSlip(word: string): void {
   if (inline !== undefined && isKnown(before)) {
     refuse(word, `QEMU takes no "=" there: the value of -${before} is the next word`);
   }
-  for (const meant of [...WHOLE, ...PROPERTIES]) {
-    if (meant.length > 2 && isNear(before, meant)) {
-      refuse(word, `is no option of QEMU; is -${meant} meant?`);
-    }
+  const meant = nearestName(before, MEASURED, 1);
+  if (meant !== null) {
+    refuse(word, `is no option of QEMU; is -${meant} meant?`);
   }
-}
-
-/** Whether one letter was added, left out or changed, or two neighbours changed places. */
-function isNear(a: string, b: string): boolean {
-  let at = 0;
-  while (at < a.length && a[at] === b[at]) {
-    at += 1;
-  }
-  const [x, y] = [a.slice(at), b.slice(at)];
-  return (
-    x.slice(1) === y.slice(1) ||
-    x.slice(1) === y ||
-    x === y.slice(1) ||
-    (x.length > 1 && x[0] === y[1] && x[1] === y[0] && x.slice(2) === y.slice(2))
-  );
 }
 
 export const allOf = (options: readonly QemuOption[], name: string): string[] =>

@@ -112,7 +112,7 @@ export class VerifyCache {
     return decoded;
   }
 
-  /** What `certificate` would find without decoding anything. */
+  /** What `certificate` would find without decoding anything; asked first, it spares the warm way a generator. */
   knownCertificate(fingerprint: string): KnownCertificate | Malformed | undefined {
     return this.#certificates.get(fingerprint);
   }
