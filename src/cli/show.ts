@@ -21,7 +21,7 @@ import { certificateFiles, certificatesIn, MAX_EVIDENCE_BYTES, reportFile } from
 import { showVerbs } from './idblock.ts';
 import { toJson } from './json.ts';
 import { fileLabel, fileOption, productOption } from './options.ts';
-import { EXIT_OK, type Output, processOutput, type Verb } from './run.ts';
+import { EXIT_OK, EXIT_USAGE, type Output, processOutput, type Verb } from './run.ts';
 import { certificateJson, revocationListJson } from './verdict-text.ts';
 
 const JSON_ARG = { json: { type: 'boolean', description: 'Print one JSON object' } } as const;
@@ -122,23 +122,26 @@ function certsVerb(output: Output): Verb {
       const { certificates: given } = certificatesIn(certificateFiles('PATH', args.path));
       const certificates = certificateRows(given);
       const crls = listRows(given);
+      const rows = [...certificates, ...crls];
+      // One that is unreadable among others is told; a file with nothing else is not what was asked for.
+      const code = rows.every((row) => 'malformed' in row) ? EXIT_USAGE : EXIT_OK;
       if (args.json === true) {
         output.stdout(toJson({ certificates, crls }));
-        return EXIT_OK;
+        return code;
       }
-      if (certificates.length + crls.length === 0) {
+      if (rows.length === 0) {
         throw new InputError('OPTION_INVALID', 'holds no certificates and no revocation lists', {
           where: fileLabel(args.path),
           action: 'Name a file or folder with certificates or lists: DER, PEM or a certificate table.',
         });
       }
-      for (const row of [...certificates, ...crls]) {
+      for (const row of rows) {
         for (const [name, value] of Object.entries(row)) {
           output.stdout(`${name.padEnd(13)}  ${printable(showValue(value))}\n`);
         }
         output.stdout('\n');
       }
-      return EXIT_OK;
+      return code;
     },
   });
 }

@@ -536,8 +536,17 @@ describe('softsnp show', () => {
       'ARK',
       'VCEK',
     ]);
-    const none = await run('show', 'certs', file('none.pem', '<html>'));
-    expect(none.out).toContain('malformed');
+    for (const text of ['<html>', '']) {
+      const none = await run('show', 'certs', file('none.pem', text));
+      expect([none.code, none.out]).toEqual([1, expect.stringContaining('malformed')]);
+      expect((await run('show', 'certs', file('none.pem', text), '--json')).code).toBe(1);
+    }
+    const mixed = await run(
+      'show',
+      'certs',
+      file('mixed.pem', `${toPem(leaf)}${toPem(leaf.subarray(0, 9))}`),
+    );
+    expect(mixed.code).toBe(0);
   });
 
   it('shows a table', async () => {
